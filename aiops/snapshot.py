@@ -1,0 +1,79 @@
+"""The one frozen value that a decision may depend on.
+
+Everything `decide` and the policies look at is in here; what is not in here cannot influence a decision. That is what
+makes a decision replayable: the snapshot is stored, and deciding again on it must give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiops.action import Admission, Decision, Entry, Mode, Order, Verdict
+from aiops.model import Cluster, Finding, Forecast, Query, Reservation, Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a policy wants to find in its snapshot: series by query; whether a missing one makes inputs incomplete."""
+
+    query: Query
+    required: bool = True
+    max_age_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The world as one cycle saw it.
+
+    `series` holds, per query text (`query_id`), every matching series. `forecasts` and `findings` are the newest ones.
+    `history` has all open ledger entries and those closed within the longest cooldown or budget window. `orders` are the
+    operator's orders in force. `census` is the most nodes seen per pool in the last hour. `wall_step_s` is how far
+    the wall clock jumped against the monotonic one since the last cycle. `rules` are the policies' own validated
+    settings as plain data, `modes` how far each may go, `limits` the safety limits of `decide/admit.py` as plain data.
+    """
+
+    id: str
+    now: float
+    epoch: int
+    cluster: Cluster
+    due: tuple[str, ...] = ()
+    series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
+    forecasts: tuple[Forecast, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    history: tuple[Entry, ...] = ()
+    orders: tuple[Order, ...] = ()
+    census: Mapping[str, int] = field(default_factory=dict)
+    wall_step_s: float = 0.0
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    supports: tuple[str, ...] = ()
+
+    def forecast(self, target: str) -> Forecast | None:
+        """Newest forecast of `target` (a series key's text), whether or not it may be acted upon."""
+        return next((f for f in self.forecasts if f.target == target), None)
+
+    def of(self, query: Query) -> tuple[Series, ...]:
+        """Series that a declared query found; empty where it found none or was not declared."""
+        return self.series.get(query_id(query), ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """Everything that one pass of the pure core concluded; equal snapshots give equal bytes of this."""
+
+    decisions: tuple[Decision, ...] = ()
+    admissions: tuple[Admission, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    notes: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+def query_id(query: Query) -> str:
+    """Stable text of a query: its key in `Snapshot.series`."""
+    inner = ",".join(f'{m.label}{m.op.value}"{m.value}"' for m in query.matchers)
+    return f"{query.metric}{{{inner}}}[{query.window_s:g}s:{query.step_s:g}s]"

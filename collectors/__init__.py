@@ -1,0 +1,1 @@
+"""Built-in collectors: found by entry point, imported by nobody."""

@@ -1,0 +1,1 @@
+"""Schema history (Alembic). `aiops db upgrade` applies it; the daemon does so at start."""

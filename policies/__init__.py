@@ -1,0 +1,1 @@
+"""Built-in policies: found by entry point, imported by nobody."""
