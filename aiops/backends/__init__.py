@@ -1,0 +1,1 @@
+"""Clusters: one adapter each, blind to each other and to the core."""

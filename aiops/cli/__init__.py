@@ -1,0 +1,1 @@
+"""The command line: wiring only; heavy imports happen inside the commands."""

@@ -1,0 +1,1 @@
+"""From findings and decisions to messages: a pure route, a durable outbox, receivers."""

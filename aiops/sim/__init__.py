@@ -1,0 +1,1 @@
+"""Simulated worlds for tests and for `aiops simulate`. Shares no code with what it tests."""
