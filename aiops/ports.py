@@ -91,8 +91,11 @@ class Policy(Protocol):
         """Series that the policy wants to see in its next snapshot of this cluster."""
         ...
 
-    def decide(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Wishes, most important first, stable in order. Budgets, cooldowns, modes are `admit`'s business, not its own."""
+    def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
+        """Wishes, most important first, stable in order; a plain string is a note on why nothing is wished for a target.
+
+        Budgets, cooldowns, modes are `admit`'s business, not its own.
+        """
         ...
 
 
@@ -202,8 +205,8 @@ class Ledger(Protocol):
     """The append-only record of what was seen, decided and done. Durable on return (fsync); hash-chained."""
 
     def record(self, snapshot: Snapshot, decided: Decided) -> None:
-        """One transaction: the snapshot, everything decided, and an INTENT per permitted admission, conditional on
-        `snapshot.epoch` being the current epoch. Raises Fenced if it is not; then nothing was written.
+        """One transaction: the snapshot, everything decided (transitions and reservations applied), and an INTENT per
+        permitted admission (expiring `within_s` after it), conditional on `snapshot.epoch` being the current epoch. Raises Fenced if it is not; then nothing was written.
         """
         ...
 

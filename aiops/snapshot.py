@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiops.action import Admission, Decision, Entry, Mode, Order, Verdict
+from aiops.action import Admission, Decision, Effect, Entry, EntryState, Mode, Order, Verdict
 from aiops.model import Cluster, Finding, Forecast, Query, Reservation, Series
 
 
@@ -28,7 +28,8 @@ class Snapshot:
     """The world as one cycle saw it.
 
     `series` holds, per query text (`query_id`), every matching series. `forecasts` and `findings` are the newest ones.
-    `history` has all open ledger entries and those closed within the longest cooldown or budget window. `orders` are the
+    `history` has all open ledger entries and those closed within the longest cooldown or budget window. `effects` is what
+    `Backend.probe` read this cycle for each open entry, by admission id. `orders` are the
     operator's orders in force. `census` is the most nodes seen per pool in the last hour. `wall_step_s` is how far
     the wall clock jumped against the monotonic one since the last cycle. `rules` are the policies' own validated
     settings as plain data, `modes` how far each may go, `limits` the safety limits of `decide/admit.py` as plain data.
@@ -44,6 +45,7 @@ class Snapshot:
     findings: tuple[Finding, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     history: tuple[Entry, ...] = ()
+    effects: Mapping[str, Effect] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     census: Mapping[str, int] = field(default_factory=dict)
     wall_step_s: float = 0.0
@@ -62,12 +64,27 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """An open entry that `settle` judged: its next state, and the verdict that led there."""
+
+    id: str
+    state: EntryState
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """Everything that one pass of the pure core concluded; equal snapshots give equal bytes of this."""
+    """Everything that one pass of the pure core concluded; equal snapshots give equal bytes of this.
+
+    `admissions` answers each decision, in order, refusals included. `resend` names open entries whose effect a read proved
+    absent and that may be sent once more. `reservations` are all that are not terminal, after this pass. `notes` are policies'
+    records of doing nothing ("web: within tolerance"); `failed` are policies that raised, with the error.
+    """
 
     decisions: tuple[Decision, ...] = ()
     admissions: tuple[Admission, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    resend: tuple[str, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
