@@ -205,8 +205,10 @@ class Ledger(Protocol):
     """The append-only record of what was seen, decided and done. Durable on return (fsync); hash-chained."""
 
     def record(self, snapshot: Snapshot, decided: Decided) -> None:
-        """One transaction: the snapshot, everything decided (transitions and reservations applied), and an INTENT per
-        permitted admission (expiring `within_s` after it), conditional on `snapshot.epoch` being the current epoch. Raises Fenced if it is not; then nothing was written.
+        """One transaction, conditional on `snapshot.epoch` being the current epoch.
+
+        Keeps the snapshot and everything decided (transitions and reservations applied), and an INTENT per permitted
+        admission, expiring `within_s` after it. Raises Fenced if the epoch is another; then nothing was written.
         """
         ...
 

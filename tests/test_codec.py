@@ -51,7 +51,11 @@ def test_missing_stays_missing_and_is_never_zero() -> None:
 
 @pytest.mark.parametrize(
     "action",
-    [SCALE, Rollback(of="a", action=SCALE), Preempt(job="j", run_id="r", on_nodes=("n",), checkpoint="c", gpus=8, lost_gpu_s=1.5)],
+    [
+        SCALE,
+        Rollback(of="a", action=SCALE),
+        Preempt(job="j", run_id="r", on_nodes=("n",), checkpoint="c", gpus=8, lost_gpu_s=1.5),
+    ],
 )
 def test_the_union_of_actions_is_told_apart_by_kind(action: object) -> None:
     decision = Decision(policy="p", action=action, reason="why")  # type: ignore[arg-type]
