@@ -314,6 +314,7 @@ class Job:
     runtime_s: float | None = None
     compresses: bool = False
     volumes: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +340,7 @@ class Service:
     tenant: str = ""
     priority: int = 0
     protected: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
