@@ -1,1 +1,1 @@
-"""Schema history (Alembic). `aiops db upgrade` applies it; the daemon does so at start."""
+"""Alembic migrations of the store; `aiops.store.opening` applies them under a lock when a store is opened."""

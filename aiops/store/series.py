@@ -1,0 +1,117 @@
+"""Samples in the database: a blob per scrape, sealed into one chunk per series and two hours. Never a row per sample.
+
+An appended batch is one `tick` row. Once a block of two hours is over, and stragglers have had their time, its ticks are
+folded into chunks (`sealing.py`). A read takes both. What is kept in memory (`head.py`, `names.py`) are caches, brought up to
+date inside each transaction, so that any number of processes may use one database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from threading import RLock
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, select
+
+from aiops.model import Batch, Floats, Query, Series, SeriesKey
+from aiops.store import schema
+from aiops.store.chunk import Ints, pack_tick, unpack_tick
+from aiops.store.database import Database
+from aiops.store.head import Head, merged
+from aiops.store.intake import LATE_S, block_start, first_of_each, fresh, plausible
+from aiops.store.matching import selector, windowed
+from aiops.store.names import SeriesNames
+from aiops.store.sealing import Columns, seal, sealed_columns
+
+
+class SqlSeries:
+    """The `SeriesStore` part of the SQL store."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._cache = RLock()  # of head and names; never held while waiting for the turn to write
+        self._head = Head()
+        self._names = SeriesNames()
+        self._counts: Counter[str] = Counter()
+        self._block = -np.inf
+
+    def append(self, batch: Batch) -> int:
+        """Keep a batch durably; the number of samples that are new. See `SeriesStore.append`."""
+        batch, counts = plausible(batch)
+        with self._db.write() as connection, self._cache:
+            self._catch_up(connection)
+            if batch.time < self._head.newest - LATE_S:
+                counts["late"] += len(batch.keys)
+            elif batch.keys:
+                counts += self._insert(connection, batch)
+        with self._cache:
+            self._counts += counts  # only now: what was not committed was not counted
+        if counts["accepted"] and block_start(batch.time) != self._block:
+            seal(self._db, batch.time)
+            self._block = block_start(batch.time)
+        return counts["accepted"]
+
+    def read(self, query: Query, now: float) -> tuple[Series, ...]:
+        """Matching series, sorted by key. See `SeriesStore.read`; UserError for a pattern that is none."""
+        test = selector(query)
+        with self._db.read() as connection:
+            with self._cache:
+                self._catch_up(connection)
+                wanted = self._names.matching(query.metric, test)
+                parts = self._open_columns(np.array(sorted(wanted), np.int64))
+            for id, columns in sealed_columns(connection, list(wanted), block_start(now - query.window_s), now).items():
+                parts[id].extend(columns)
+        found = (windowed(wanted[id], *merged(columns), query, now) for id, columns in parts.items())
+        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.key))
+
+    def keys(self, metric: str | None = None) -> tuple[SeriesKey, ...]:
+        """Known series keys, sorted; of one metric if given."""
+        with self._db.read() as connection, self._cache:
+            self._catch_up(connection)
+            return self._names.all(metric)
+
+    def stats(self) -> Mapping[str, int]:
+        """Samples that this process handed in, by what became of them; the words are those of `intake.py`."""
+        with self._cache:
+            return dict(self._counts)
+
+    def _insert(self, connection: Connection, batch: Batch) -> Counter[str]:
+        ids = self._names.numbered(connection, batch.keys)
+        kept = ids > 0
+        counts = Counter(refused_series=int((~kept).sum()))
+        ids, values, twice = first_of_each(ids[kept], batch.values[kept])
+        new, known = fresh(values, self._known(connection, batch.time, ids))
+        ids, values = ids[new], values[new]
+        if len(ids):
+            connection.execute(insert(schema.tick).values(time=batch.time, data=pack_tick(ids, values)))
+        return counts + twice + known + Counter(accepted=len(ids))
+
+    def _known(self, connection: Connection, time: float, ids: Ints) -> Floats:
+        """(n,) values stored for `ids` at exactly `time`, NaN where none is."""
+        known = self._head.at(time, ids)
+        block = block_start(time)
+        for id, columns in sealed_columns(connection, ids.tolist(), block, block).items():
+            for times, values in columns:
+                known[ids == id] = [*values[times == time], *known[ids == id]][:1]
+        return known
+
+    def _open_columns(self, ids: Ints) -> defaultdict[int, Columns]:
+        parts: defaultdict[int, Columns] = defaultdict(list)
+        for id, times, values in self._head.columns(ids):
+            parts[id].append((times, values))
+        return parts
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Bring the caches to what this transaction sees; what another process sealed or pruned empties them first."""
+        now = {row.name: row.value for row in connection.execute(select(schema.generation))}
+        if now["series"] != self._names.generation:
+            self._names = SeriesNames(now["series"])
+        if now["tick"] != self._head.generation:
+            self._head = Head(now["tick"])
+            last = connection.scalar(select(func.max(schema.axis.c.start)))
+            self._head.newest = -np.inf if last is None else last
+        self._names.catch_up(connection)
+        rows = select(schema.tick).where(schema.tick.c.seq > self._head.seq).order_by(schema.tick.c.seq)
+        for seq, time, data in connection.execute(rows):
+            self._head.add(seq, time, *unpack_tick(data))
