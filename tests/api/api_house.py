@@ -287,7 +287,7 @@ def seeded(now: float = NOW) -> FakeStore:
     """A store with six hours of life in it."""
     store = FakeStore()
     rng = np.random.default_rng(7)
-    t = now - 6 * 3600 + 10.0 * np.arange(2160)
+    t = now - 6 * 3600 + 10.0 * np.arange(2160 + 360)  # an hour more than now, so that a served house stays alive
     rate = 110 + 45 * np.sin((t - now) / 5400.0) + rng.normal(0, 4, len(t))
     store.series[LOAD] = (t, np.maximum(rate, 0))
     embed = SeriesKey.of("service_requests_per_second", service="embed")

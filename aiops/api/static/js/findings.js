@@ -1,0 +1,40 @@
+// What is wrong or will be, with its evidence for and against. A guess is shown as a guess.
+
+import { chip, empty, h } from "./dom.js";
+import { ago, duration, number, percent } from "./format.js";
+import { t, word } from "./i18n.js";
+
+/** Cards of findings, most urgent first as the server sorts them. */
+export function findings(items) {
+  return items.length ? items.map(card) : empty(t("findings.empty"));
+}
+
+function card(finding) {
+  const early = finding.horizon_s !== null;
+  const tone = finding.cause === "unknown" ? "unknown" : early ? "early" : "";
+  const facts = finding.evidence_for.slice(0, 3);
+  return h("article", { class: `card finding ${tone}`, "aria-label": finding.subject },
+    h("div", { class: "row" },
+      h("h3", {}, word("cause", finding.cause)),
+      h("span", {}, early ? [chip(t("in", { time: duration(finding.horizon_s) }), "accent"), " "] : null,
+        chip(t("confidence", { p: percent(finding.confidence) }), finding.confidence >= 0.8 ? "warn" : ""))),
+    h("p", { class: "small muted" }, finding.subject, finding.since === null ? null : [" · ", t("began"), " ", ago(finding.since)]),
+    h("p", {}, finding.summary || t("finding.none")),
+    facts.length ? h("ul", { class: "small" }, facts.map(fact)) : null,
+    finding.neighbour ? h("p", { class: "small" }, t("neighbour", { name: finding.neighbour })) : null,
+    more(finding));
+}
+
+const fact = (evidence) => h("li", {}, evidence.text,
+  typeof evidence.value === "number" && typeof evidence.baseline === "number" && !/\d/.test(evidence.text)
+    ? h("span", { class: "muted" }, ` (${number(evidence.value)}, ${t("before")} ${number(evidence.baseline)})`) : null);
+
+function more(finding) {
+  const against = finding.evidence_against;
+  const without = Object.entries(finding.counterfactual);
+  if (!against.length && !without.length && finding.chain.length < 2) return null;
+  return h("details", { "data-key": finding.id }, h("summary", {}, t("more.detail")),
+    finding.chain.length > 1 ? h("p", { class: "small mono" }, finding.chain.join(" → ")) : null,
+    against.length ? [h("p", { class: "small strong" }, t("against")), h("ul", { class: "small" }, against.map(fact))] : null,
+    without.length ? h("p", { class: "small" }, t("without"), " ", without.map(([name, value]) => `${name} = ${number(value)}`).join(", ")) : null);
+}
