@@ -242,6 +242,7 @@ _OWN_ROWS = (
     Metric("aiops_collector_last_success_timestamp_seconds", _G, "seconds", "When it last worked.", ("collector",)),
     Metric("aiops_collector_skipped_total", _C, "scrapes", "Not started: the last still ran.", ("collector",), _I, _UP),
     Metric("aiops_collector_dropped_samples", _G, "samples", "Cut off by a limit.", ("collector",), _I, _UP),
+    Metric("aiops_target_up", _G, "", "1 where the endpoint gave a whole answer.", ("target",), _I, _DOWN),
     Metric("aiops_collector_samples", _G, "samples", "Samples of the latest scrape.", ("collector",)),
     Metric("aiops_forecast_value", _G, "", "Forecast.", ("target", "horizon", "quantile")),
     Metric("aiops_forecast_age_seconds", _G, "seconds", "Age of the newest forecast.", ("target",), _I, _UP),
