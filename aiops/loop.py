@@ -1,1 +1,179 @@
-"""(to be filled) loop."""
+"""One cycle of the autopilot, top to bottom.
+
+    1 observe   the backend's whole cluster, or the cycle abstains and says why
+    2 view      everything the decision may depend on, frozen into one Snapshot
+    3 decide    the pure core: settle open actions, ask the due policies, admit
+    4 record    durably, before anything is done
+    5 act       one backend call per permitted action, each ledgered before and after
+    6 notify    hand what happened to the outbox
+
+Three laws. There is one `now`, taken by the caller. Nothing is done that is not recorded first. Nothing here waits:
+no sleep, no retry, no queue; an unfinished action is judged by a later cycle's first look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from aiops import __version__
+from aiops.action import Admission, Entry, EntryState, Mode, Outcome, Receipt
+from aiops.clock import Clock
+from aiops.decide.core import decide
+from aiops.errors import Temporary
+from aiops.model import Cluster, Forecast, Series
+from aiops.ports import Backend, Policy, Store
+from aiops.snapshot import Decided, Need, Snapshot, query_id
+
+HISTORY_S = 86400.0  # the longest window that budgets and cooldowns may look back
+FORECASTS_S = 3600.0  # older forecasts are not worth carrying; policies judge age themselves
+log = structlog.get_logger("aiops.loop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What a cycle works with. `halted` is the kill switch, `leads` says whether this daemon may still send effects."""
+
+    store: Store
+    backend: Backend
+    policies: Mapping[str, Policy]
+    clock: Clock
+    modes: Mapping[str, Mode]
+    rules: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    halted: Callable[[], bool]
+    leads: Callable[[], bool]
+    announce: Callable[[Snapshot, Decided], None]
+
+
+@dataclass(slots=True)
+class Memory:
+    """Caches between cycles, all of which may be lost: when policies ran, the census, where the clocks stood."""
+
+    ran_at: dict[str, float] = field(default_factory=dict)
+    census: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    wall: float | None = None
+    elapsed: float | None = None
+
+
+def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided | None:
+    """Run one cycle at `now` under `epoch`; what was decided, or None where the cycle had to abstain."""
+    started = house.clock.elapsed()
+    step_s = _wall_step(memory, now, started)
+    try:
+        cluster = house.backend.observe(now)  # 1
+        snapshot = view(house, memory, cluster, epoch, step_s)  # 2
+    except Temporary as error:
+        log.warning("cycle abstains", reason=str(error))
+        return None
+    decided = decide(snapshot, house.policies)  # 3
+    house.store.record(snapshot, decided)  # 4
+    sent = act(house, snapshot, decided)  # 5
+    house.announce(snapshot, decided)  # 6
+    log.info(
+        "cycle",
+        id=snapshot.id,
+        due=len(snapshot.due),
+        decisions=len(decided.decisions),
+        refused=sum(a.denied is not None for a in decided.admissions),
+        sent=sent,
+        failed=list(decided.failed),
+        seconds=round(house.clock.elapsed() - started, 3),
+    )
+    return decided
+
+
+def _wall_step(memory: Memory, now: float, elapsed: float) -> float:
+    """Seconds by which the wall clock moved more than the monotonic one since the last cycle."""
+    step = 0.0 if memory.wall is None or memory.elapsed is None else (now - memory.wall) - (elapsed - memory.elapsed)
+    memory.wall, memory.elapsed = now, elapsed
+    return step
+
+
+def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s: float) -> Snapshot:
+    """Freeze what the due policies declared they need, and everything that settle and admit look at."""
+    now, store = cluster.at, house.store
+    due = _due(house.policies, memory, house.clock.elapsed())
+    needs = [need for name in due for need in house.policies[name].needs(cluster)]
+    series = {query_id(need.query): store.read(need.query, now) for need in needs}
+    history = store.entries(now - HISTORY_S)
+    return Snapshot(
+        id=f"{epoch}-{now:.3f}",
+        now=now,
+        epoch=epoch,
+        cluster=cluster,
+        due=due,
+        series=series,
+        forecasts=_forecasts(store.forecasts(now - FORECASTS_S), series),
+        findings=store.findings(),
+        reservations=store.reservations(),
+        history=history,
+        effects={e.admission.id: house.backend.probe(e.admission, now) for e in history if is_open(e)},
+        orders=store.orders(now),
+        census=_census(memory, cluster, house.clock.elapsed()),
+        wall_step_s=wall_step_s,
+        modes=house.modes,
+        rules=house.rules,
+        limits=house.limits,
+        supports=tuple(sorted(house.backend.supports)),
+        version=__version__,
+    )
+
+
+def is_open(entry: Entry) -> bool:
+    """True while an entry has not reached a terminal state."""
+    return entry.state in (EntryState.INTENT, EntryState.SENT)
+
+
+def _due(policies: Mapping[str, Policy], memory: Memory, elapsed: float) -> tuple[str, ...]:
+    """Policies whose period has passed, in configured order; half a second early counts, so that ticks do not drift."""
+    due = tuple(name for name, policy in policies.items() if elapsed - memory.ran_at.get(name, -1e18) >= policy.every_s - 0.5)
+    memory.ran_at.update(dict.fromkeys(due, elapsed))
+    return due
+
+
+def _forecasts(newest: tuple[Forecast, ...], series: Mapping[str, tuple[Series, ...]]) -> tuple[Forecast, ...]:
+    """Only forecasts of series that some due policy looks at: the rest would bloat every recorded cycle."""
+    wanted = {str(one.key) for found in series.values() for one in found}
+    return tuple(f for f in newest if f.target in wanted)
+
+
+def _census(memory: Memory, cluster: Cluster, elapsed: float) -> dict[str, int]:
+    """Most nodes seen per pool within the last hour, so that a vanished rack is noticed (safety.md I11)."""
+    counts: dict[str, int] = {}
+    for node in cluster.nodes:
+        counts[node.pool] = counts.get(node.pool, 0) + 1
+    for pool in counts.keys() | memory.census.keys():
+        kept = [seen for seen in memory.census.get(pool, []) if elapsed - seen[0] < 3600.0]
+        memory.census[pool] = [*kept, (elapsed, counts.get(pool, 0))]
+    return {pool: max(count for _, count in seen) for pool, seen in memory.census.items()}
+
+
+def act(house: House, snapshot: Snapshot, decided: Decided) -> int:
+    """Send every permitted action and every proven-absent one again; stops at once when halted or no longer leading."""
+    again = {entry.admission.id: entry.admission for entry in snapshot.history if entry.admission.id in decided.resend}
+    sent = 0
+    for admission in (*again.values(), *(a for a in decided.admissions if a.permitted)):
+        if house.halted() or not house.leads():
+            log.warning("not sent", id=admission.id, halted=house.halted(), leads=house.leads())
+            break
+        send(house, admission, snapshot.now)
+        sent += 1
+    return sent
+
+
+def send(house: House, admission: Admission, now: float) -> Receipt:
+    """Ledger SENT, call the backend once, ledger the answer. DONE stays open until a later look confirms it."""
+    house.store.advance(admission.id, EntryState.SENT, now)
+    receipt = house.backend.apply(admission, now)
+    failed = receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED, Outcome.FAILED)
+    house.store.advance(admission.id, EntryState.FAILED if failed else EntryState.SENT, now, receipt)
+    return receipt
+
+
+def needs_of(policies: Mapping[str, Policy], cluster: Cluster) -> tuple[Need, ...]:
+    """Everything that any policy wants to see: what the forecasts beside the loop are made for."""
+    return tuple(need for policy in policies.values() for need in policy.needs(cluster))

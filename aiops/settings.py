@@ -124,9 +124,9 @@ def read(path: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     where = str(path) if path else "environment"
     try:
         settings = Settings(**raw)
-        return settings.model_copy(update=_flag_updates(settings, flags or {}))
     except ValidationError as error:
         raise invalid(error, where) from None
+    return settings.model_copy(update=_flag_updates(settings, flags or {}))
 
 
 def _flag_updates(settings: Settings, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +136,10 @@ def _flag_updates(settings: Settings, flags: Mapping[str, Any]) -> dict[str, Any
         if value is None:
             continue
         current = updates.get(section, getattr(settings, section))
-        updates[section] = type(current)(**{**current.model_dump(), field: value}) if field else value
+        try:
+            updates[section] = type(current)(**{**current.model_dump(), field: value}) if field else value
+        except ValidationError as error:
+            raise invalid(error, "command line", section) from None
     return updates
 
 

@@ -32,7 +32,8 @@ class Snapshot:
     `Backend.probe` read this cycle for each open entry, by admission id. `orders` are the
     operator's orders in force. `census` is the most nodes seen per pool in the last hour. `wall_step_s` is how far
     the wall clock jumped against the monotonic one since the last cycle. `rules` are the policies' own validated
-    settings as plain data, `modes` how far each may go, `limits` the safety limits of `decide/admit.py` as plain data.
+    settings as plain data, `modes` how far each may go, `limits` the safety limits of `decide/admit.py` as plain data;
+    `version` is the code that decided.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Snapshot:
     rules: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     supports: tuple[str, ...] = ()
+    version: str = ""
 
     def forecast(self, target: str) -> Forecast | None:
         """Newest forecast of `target` (a series key's text), whether or not it may be acted upon."""

@@ -1,0 +1,45 @@
+"""Who may send effects: a lease in the store, guarded by this daemon's own monotonic clock.
+
+The store's epoch fences late writers. The local guard stops a holder that was suspended or cut off *before* its lease
+ends, so that old and new leader never overlap.
+"""
+
+from __future__ import annotations
+
+from aiops.clock import Clock
+from aiops.errors import Temporary
+from aiops.ports import Lease
+
+TTL_S = 15.0  # a standby takes over within TTL_S + one renewal: under the 20 s that operators are promised
+RENEW_S = 4.0
+MARGIN_S = 5.0  # stop sending this long before the lease can be taken: longer than one backend call may take
+
+
+class Leadership:
+    """Renews the lease and answers whether effects may still be sent."""
+
+    def __init__(self, lease: Lease, clock: Clock, holder: str) -> None:
+        self._lease, self._clock, self.holder = lease, clock, holder
+        self.epoch: int | None = None
+        self._renewed = float("-inf")
+
+    def renew(self) -> int | None:
+        """Acquire or renew; the epoch while leading, None while another leads or the store cannot be reached."""
+        before = self._clock.elapsed()  # before the call: the lease's life counts from when it was asked for
+        try:
+            self.epoch = self._lease.acquire(self.holder, self._clock.now(), TTL_S)
+        except Temporary:
+            return self.epoch if self.leads() else None
+        if self.epoch is not None:
+            self._renewed = before
+        return self.epoch
+
+    def leads(self) -> bool:
+        """True while the lease surely still runs."""
+        return self.epoch is not None and self._clock.elapsed() - self._renewed < TTL_S - MARGIN_S
+
+    def release(self) -> None:
+        """Let a standby take over at once."""
+        if self.epoch is not None:
+            self._lease.release(self.holder)
+            self.epoch = None
