@@ -1,1 +1,219 @@
-"""(to be filled) daemon."""
+"""The daemon: build the house, tick, listen, drain.
+
+APScheduler is an in-memory UTC ticker and nothing else; what may be lost lives here, what may not lives in the store. The
+main thread waits for a signal and watches the wall clock: a step would leave the ticker asleep, so it is woken.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from aiops.api import Status, check_bind, create_app
+from aiops.clock import Clock, SystemClock
+from aiops.errors import ConfigError, Fenced, Permanent, Temporary
+from aiops.leadership import RENEW_S
+from aiops.logs import configure
+from aiops.loop import run_cycle
+from aiops.settings import Settings
+from aiops.wiring import Parts, assemble
+
+CLOCK_STEP_S = 2.0  # a wall step beyond this wakes the ticker; NTP slews stay far below
+DRAIN_S = 20.0
+log = structlog.get_logger("aiops.daemon")
+
+
+class Daemon:
+    """The scheduled work of one process. Each method is one tick and returns; none of them raises what a tick can survive."""
+
+    def __init__(self, settings: Settings, parts: Parts, clock: Clock) -> None:
+        self.settings, self.parts, self.clock = settings, parts, clock
+        self.ready = False
+        self.reason = "starting"
+        self.cycle_at: float | None = None
+        self.cycle_s: float | None = None
+
+    def jobs(self) -> dict[str, tuple[Callable[[], None], float]]:
+        """Name -> (tick, period in seconds) of everything that is scheduled."""
+        every = self.settings.every
+        return {
+            "lease": (self.lease, RENEW_S),
+            "scrape": (self.scrape, every.scrape),
+            "cycle": (self.cycle, every.tick),
+            "forecast": (self.forecast, every.forecast),
+            "diagnose": (self.diagnose, every.diagnose),
+            "deliver": (self.deliver, 1.0),
+            "prune": (self.prune, 3600.0),
+        }
+
+    def lease(self) -> None:
+        """Keep or take leadership."""
+        before = self.parts.leadership.epoch
+        if self.parts.leadership.renew() != before:
+            log.info("leadership", epoch=self.parts.leadership.epoch)
+
+    def scrape(self) -> None:
+        """Run the collectors into the store."""
+        self.parts.scraper.run(self.clock.now())
+
+    def cycle(self) -> None:
+        """One decision cycle, if this daemon leads; a lost race for the lease ends it without an effect."""
+        epoch = self.parts.leadership.epoch
+        if epoch is None or not self.parts.leadership.leads():
+            self.ready, self.reason = True, "standby: another daemon leads"
+            return
+        started, now = self.clock.elapsed(), self.clock.now()
+        try:
+            decided = run_cycle(self.parts.house, self.parts.memory, now, epoch)
+        except (Fenced, Temporary) as error:
+            log.warning("cycle ended early", reason=str(error))
+            return
+        if decided is not None:
+            self.cycle_at, self.cycle_s = now, self.clock.elapsed() - started
+            self.ready, self.reason = True, ""
+
+    def forecast(self) -> None:
+        """Refresh the forecasts beside the loop."""
+        self.parts.forecasts.refresh(self.clock.now())
+
+    def diagnose(self) -> None:
+        """Refresh the diagnosis beside the loop."""
+        self.parts.diagnoses.refresh(self.clock.now())
+
+    def deliver(self) -> None:
+        """Try the messages that are due."""
+        self.parts.deliver(self.clock.now())
+
+    def prune(self) -> None:
+        """Delete what is past its retention."""
+        self.parts.store.prune(self.clock.now())
+
+    def status(self) -> Status:
+        """What the API tells about this process."""
+        return Status(
+            ready=self.ready,
+            reason=self.reason,
+            leader=self.parts.leadership.leads(),
+            last_cycle_at=self.cycle_at,
+            last_cycle_s=self.cycle_s,
+            killed=self.parts.kill.engaged(),
+        )
+
+
+def _survive(name: str, tick: Callable[[], None]) -> Callable[[], None]:
+    """A tick that logs its first failure and its recovery, once each: the wall around one scheduled job."""
+    failing = False
+
+    def run() -> None:
+        nonlocal failing
+        try:
+            tick()
+        except Exception as error:
+            if not failing or not isinstance(error, Temporary | Permanent):
+                log.error("job fails", job=name, error=f"{type(error).__name__}: {error}", exc_info=not failing)
+            failing = True
+        else:
+            if failing:
+                log.info("job recovered", job=name)
+            failing = False
+
+    return run
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before anything else starts. ConfigError names the key where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise ConfigError("listen", "listen.port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def serve(settings: Settings, where: str, ready: Callable[[str], None]) -> int:
+    """Run until SIGTERM or SIGINT, then drain. Everything that can be refused is refused before anything is started."""
+    configure()
+    check_bind(settings)
+    listener = bind(settings.listen.host, settings.listen.port)
+    clock = SystemClock()
+    parts = assemble(settings, where, clock)
+    daemon = Daemon(settings, parts, clock)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: parts.kill.set(True))
+    try:
+        with _listening(daemon, listener):
+            daemon.lease()
+            daemon.scrape()
+            daemon.cycle()
+            ready("http://{}:{}/".format(*listener.getsockname()[:2]))
+            with _ticking(daemon) as wake:
+                _wait(stop, clock, wake)
+    finally:
+        parts.close()
+    log.info("drained")
+    return 0
+
+
+@contextmanager
+def _listening(daemon: Daemon, listener: socket.socket) -> Iterator[None]:
+    """Serve the API from a thread on a socket that is already ours."""
+    import uvicorn
+
+    app = create_app(daemon.parts.store, daemon.settings, daemon.clock, daemon.status, daemon.parts.kill.set)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(DRAIN_S)
+
+
+@contextmanager
+def _ticking(daemon: Daemon) -> Iterator[Callable[[], None]]:
+    """Schedule the daemon's jobs; yields a function that runs them all now, for when the wall clock stepped."""
+    from apscheduler.executors.pool import ThreadPoolExecutor
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    jobs = daemon.jobs()
+    scheduler = BackgroundScheduler(
+        executors={"default": ThreadPoolExecutor(len(jobs))}, job_defaults=defaults, timezone=UTC, daemon=True
+    )
+    for name, (tick, period_s) in jobs.items():
+        scheduler.add_job(_survive(name, tick), "interval", seconds=period_s, id=name)
+    scheduler.start()
+
+    def wake() -> None:
+        for job in scheduler.get_jobs():
+            job.modify(next_run_time=datetime.fromtimestamp(daemon.clock.now(), UTC))
+
+    try:
+        yield wake
+    finally:
+        scheduler.shutdown(wait=True)
+
+
+def _wait(stop: threading.Event, clock: Clock, wake: Callable[[], None]) -> None:
+    """Until told to stop; wakes the ticker when the wall clock moved apart from the monotonic one."""
+    offset = clock.now() - clock.elapsed()
+    while not stop.wait(1.0):
+        drift = clock.now() - clock.elapsed() - offset
+        if abs(drift) > CLOCK_STEP_S:
+            log.warning("wall clock stepped", seconds=round(drift, 1))
+            offset += drift
+            wake()
