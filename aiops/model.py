@@ -7,6 +7,7 @@ and read-only by convention. Everything here survives `codec.encode`/`codec.deco
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Labels = tuple[tuple[str, str], ...]
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 # -- samples and series ------------------------------------------------------------------------------------------------
@@ -32,6 +35,17 @@ class SeriesKey:
     def of(cls, metric: str, **labels: str) -> SeriesKey:
         """Key from keyword labels, sorted by name."""
         return cls(metric, tuple(sorted(labels.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> SeriesKey:
+        """Inverse of `str(key)`; ValueError for a text that no key has."""
+        metric, _, inner = text.partition("{")
+        pairs = _LABEL.findall(inner)
+        unescaped = {name: re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value) for name, value in pairs}
+        key = cls.of(metric, **unescaped)
+        if str(key) != text or not _METRIC.fullmatch(metric):
+            raise ValueError(f'expected metric{{label="value"}} with labels in order, found {text[:80]!r}')
+        return key
 
     def label(self, name: str) -> str | None:
         """Value of one label, or None where the series does not carry it."""

@@ -77,3 +77,49 @@ def check(settings: Settings, where: str) -> list[str]:
     if settings.route and settings.route.receiver not in settings.receivers:
         raise ConfigError(where, "route.receiver", f"expected one of: {', '.join(settings.receivers) or '(no receivers)'}")
     return lines
+
+
+def assemble(settings: Settings, where: str, clock: Clock, changed: Callable[[], None] = lambda: None) -> Parts:
+    """Build everything. Raises ConfigError (nothing has been started then) for the first thing that is wrong."""
+    check(settings, where)
+    store = open_store(None, settings)
+    try:
+        return _assemble(settings, where, clock, store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Parts:
+    found = sections(settings)
+    kill = KillSwitch(settings.data_dir / "kill")
+    leadership = Leadership(store, clock, f"{socket.gethostname()}:{os.getpid()}")
+    announcer = Announcer(store, settings.route, _built("notifiers", found, where), clock)
+    ((name, section),) = found["backends"].items()
+    house = House(
+        store=store,
+        backend=cast(Backend, plugins.load("backends", name, section, where)),
+        policies=cast(dict[str, Policy], _built("policies", found, where)),
+        clock=clock,
+        modes={name: policy.mode for name, policy in settings.policies.items()},
+        rules=found["policies"],
+        limits=settings.limits,
+        halted=kill.engaged,
+        leads=leadership.leads,
+        announce=announcer.announce,
+    )
+    collectors = cast(dict[str, Collector], _built("collectors", found, where))
+    return Parts(
+        store=store,
+        house=house,
+        memory=Memory(),
+        leadership=leadership,
+        kill=kill,
+        scraper=Scraper(collectors, store, clock, socket.gethostname()),
+        refresher=Refresher(store),
+        announcer=announcer,
+    )
+
+
+def _built(group: str, found: Sections, where: str) -> dict[str, Any]:
+    return {name: plugins.load(group, name, cast(Any, section), where) for name, section in found[group].items()}

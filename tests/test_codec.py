@@ -71,3 +71,16 @@ def test_the_digest_depends_on_the_value_and_not_on_field_order() -> None:
 def test_what_the_contract_does_not_have_has_no_bytes() -> None:
     with pytest.raises(TypeError):
         encode(object())
+
+
+@pytest.mark.parametrize(
+    "key", [SeriesKey.of("m"), SeriesKey.of("m", a='x"y\\z\n{},=', b=""), SeriesKey.of("a:b", z="1", a="2")]
+)
+def test_a_series_key_survives_its_text(key: SeriesKey) -> None:
+    assert SeriesKey.parse(str(key)) == key
+
+
+@pytest.mark.parametrize("text", ["", "m{", "m{}", "m{a=1}", 'm{b="1",a="2"}', "1m", 'm{a="1"', 'm{a="1"}x', 'm{a="1",a="1"}'])
+def test_a_text_that_no_key_has_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected metric"):
+        SeriesKey.parse(text)

@@ -64,9 +64,7 @@ def daemons() -> Iterator[list[Running]]:
 
 
 def command(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*RUN, *args], capture_output=True, text=True, timeout=60, cwd=cwd, env={**os.environ, **(env or {})}
-    )
+    return subprocess.run([*RUN, *args], capture_output=True, text=True, timeout=60, cwd=cwd, env={**os.environ, **(env or {})})
 
 
 def test_it_watches_this_host_decides_and_drains_with_status_0(tmp_path: Path, daemons: list[Running]) -> None:
@@ -172,6 +170,7 @@ def test_an_unknown_decision_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
-    code = "import aiops.cli.main, sys; print([m for m in ('prophet', 'pandas', 'sklearn', 'torch', 'ortools') if m in sys.modules])"
+    heavy = ("prophet", "pandas", "sklearn", "torch", "ortools", "matplotlib", "pyarrow")
+    code = f"import aiops.cli.main, sys; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
