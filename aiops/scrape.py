@@ -151,7 +151,8 @@ class Scraper:
     def _label(self, key: SeriesKey) -> SeriesKey:
         labelled = self._labelled.get(key)
         if labelled is None:
-            own = key.label("node") is not None
+            # A service spans nodes: its series is the same one wherever it was read.
+            own = key.label("node") is not None or key.label("service") is not None
             labelled = key if own else SeriesKey(key.metric, tuple(sorted((*key.labels, ("node", self.node)))))
             if len(self._labelled) >= _CACHED_KEYS:
                 self._labelled.clear()
