@@ -15,14 +15,17 @@ from datetime import UTC, datetime
 
 import structlog
 
-from aiops.api import Status, check_bind, create_app
+from aiops.api.app import create_app
+from aiops.api.auth import check_bind
+from aiops.api.status import Status
 from aiops.clock import Clock, SystemClock
 from aiops.errors import ConfigError, Fenced, Permanent, Temporary
 from aiops.leadership import RENEW_S
 from aiops.logs import configure
 from aiops.loop import run_cycle
+from aiops.refresh import refresh_findings
 from aiops.settings import Settings
-from aiops.wiring import Parts, assemble
+from aiops.wiring import Parts, assemble, foreseen
 
 CLOCK_STEP_S = 2.0  # a wall step beyond this wakes the ticker; NTP slews stay far below
 DRAIN_S = 20.0
@@ -60,7 +63,7 @@ class Daemon:
 
     def scrape(self) -> None:
         """Run the collectors into the store."""
-        self.parts.scraper.run(self.clock.now())
+        self.parts.scraper.scrape(self.clock.now())
 
     def cycle(self) -> None:
         """One decision cycle, if this daemon leads; a lost race for the lease ends it without an effect."""
@@ -79,16 +82,21 @@ class Daemon:
             self.ready, self.reason = True, ""
 
     def forecast(self) -> None:
-        """Refresh the forecasts beside the loop."""
-        self.parts.forecasts.refresh(self.clock.now())
+        """Refresh the forecasts beside the loop: of everything that a policy looks at or that can run out."""
+        cluster = self.parts.memory.cluster
+        if cluster is not None and self.parts.leadership.leads():
+            self.parts.refresher.forecasts(self.clock.now(), foreseen(self.parts.house.policies, cluster))
 
     def diagnose(self) -> None:
         """Refresh the diagnosis beside the loop."""
-        self.parts.diagnoses.refresh(self.clock.now())
+        cluster = self.parts.memory.cluster
+        if cluster is not None and self.parts.leadership.leads():
+            ask = (self.clock.now(), self.parts.evidence)
+            refresh_findings(self.parts.store, self.parts.diagnosers, cluster, ask)
 
     def deliver(self) -> None:
         """Try the messages that are due."""
-        self.parts.deliver(self.clock.now())
+        self.parts.announcer.deliver(self.clock.now())
 
     def prune(self) -> None:
         """Delete what is past its retention."""
@@ -102,7 +110,7 @@ class Daemon:
             leader=self.parts.leadership.leads(),
             last_cycle_at=self.cycle_at,
             last_cycle_s=self.cycle_s,
-            killed=self.parts.kill.engaged(),
+            halted=self.parts.kill.engaged(),
         )
 
 

@@ -51,12 +51,13 @@ class House:
 
 @dataclass(slots=True)
 class Memory:
-    """Caches between cycles, all of which may be lost: when policies ran, the census, where the clocks stood."""
+    """Caches between cycles, all of which may be lost: when policies ran, the census, the clocks, the cluster."""
 
     ran_at: dict[str, float] = field(default_factory=dict)
     census: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     wall: float | None = None
     elapsed: float | None = None
+    cluster: Cluster | None = None
 
 
 def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided | None:
@@ -65,6 +66,7 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
     step_s = _wall_step(memory, now, started)
     try:
         cluster = house.backend.observe(now)  # 1
+        memory.cluster = cluster
         snapshot = view(house, memory, cluster, epoch, step_s)  # 2
     except Temporary as error:
         log.warning("cycle abstains", reason=str(error))

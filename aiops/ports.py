@@ -71,6 +71,10 @@ class Diagnoser(Protocol):
 
     name: ClassVar[str]
 
+    def needs(self) -> Sequence[Query]:
+        """Series that it wants to see, by query."""
+        ...
+
     def diagnose(self, cluster: Cluster, series: Sequence[Series], now: float) -> Sequence[Finding]:
         """Findings that hold at `now`, best first; empty when all is well; `Cause.UNKNOWN` is a legal answer."""
         ...

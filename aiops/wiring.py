@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from aiops import plugins
 from aiops.clock import Clock
-from aiops.decide.admit import Limits
-from aiops.errors import ConfigError
+from aiops.decide.limits import Limits
+from aiops.errors import ConfigError, UserError
 from aiops.killswitch import KillSwitch
 from aiops.leadership import Leadership
-from aiops.loop import House, Memory
+from aiops.loop import House, Memory, needs_of
+from aiops.model import Cluster, Query
 from aiops.notify.announce import Announcer
-from aiops.ports import Backend, Collector, Policy, Store
+from aiops.ports import Backend, Collector, Diagnoser, Notifier, Policy, Store
 from aiops.refresh import Refresher
 from aiops.scrape import Scraper
 from aiops.settings import Settings
-from aiops.store import open_store
+from aiops.store.opening import FILE_NAME, open_store
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -40,6 +41,8 @@ class Parts:
     kill: KillSwitch
     scraper: Scraper
     refresher: Refresher
+    diagnosers: Sequence[Diagnoser]
+    evidence: Sequence[Query]
     announcer: Announcer
 
     def close(self) -> None:
@@ -56,7 +59,17 @@ def sections(settings: Settings) -> dict[str, dict[str, Mapping[str, Any]]]:
         "backends": {name: _local(name, section or {}, settings) for name, section in settings.backend.items()},
         "collectors": {name: section or {} for name, section in settings.collectors.items()},
         "policies": {name: policy.model_extra or {} for name, policy in settings.policies.items()},
-        "notifiers": {kind: section for receiver in settings.receivers.values() for kind, section in receiver.items()},
+    }
+
+
+def notifiers(settings: Settings, where: str) -> dict[str, Notifier]:
+    """Every receiver's integrations by `receiver/integration`. ConfigError where a section or the route is wrong."""
+    if settings.route and settings.route.receiver not in settings.receivers:
+        raise ConfigError(where, "route.receiver", f"expected one of: {', '.join(settings.receivers) or '(no receivers)'}")
+    return {
+        f"{receiver}/{kind}": cast(Notifier, plugins.load("notifiers", kind, section, f"{where}: receivers.{receiver}"))
+        for receiver, kinds in settings.receivers.items()
+        for kind, section in kinds.items()
     }
 
 
@@ -74,12 +87,10 @@ def check(settings: Settings, where: str) -> list[str]:
             mode = f" ({settings.policies[name].mode.value})" if group == "policies" else ""
             lines.append(f"{group} {name}{mode}: ok")
     Limits.from_settings(settings.limits, where)
-    if settings.route and settings.route.receiver not in settings.receivers:
-        raise ConfigError(where, "route.receiver", f"expected one of: {', '.join(settings.receivers) or '(no receivers)'}")
-    return lines
+    return lines + [f"receiver {name}: ok" for name in notifiers(settings, where)]
 
 
-def assemble(settings: Settings, where: str, clock: Clock, changed: Callable[[], None] = lambda: None) -> Parts:
+def assemble(settings: Settings, where: str, clock: Clock) -> Parts:
     """Build everything. Raises ConfigError (nothing has been started then) for the first thing that is wrong."""
     check(settings, where)
     store = open_store(None, settings)
@@ -94,7 +105,7 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
     found = sections(settings)
     kill = KillSwitch(settings.data_dir / "kill")
     leadership = Leadership(store, clock, f"{socket.gethostname()}:{os.getpid()}")
-    announcer = Announcer(store, settings.route, _built("notifiers", found, where), clock)
+    announcer = Announcer(store, settings.route, notifiers(settings, where))
     ((name, section),) = found["backends"].items()
     house = House(
         store=store,
@@ -108,6 +119,7 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
         leads=leadership.leads,
         announce=announcer.announce,
     )
+    diagnosers = [cast(Diagnoser, plugins.load("diagnosers", name)) for name in plugins.names("diagnosers")]
     collectors = cast(dict[str, Collector], _built("collectors", found, where))
     return Parts(
         store=store,
@@ -117,8 +129,30 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
         kill=kill,
         scraper=Scraper(collectors, store, clock, socket.gethostname()),
         refresher=Refresher(store),
+        diagnosers=diagnosers,
+        evidence=tuple({query: None for one in diagnosers for query in one.needs()}),
         announcer=announcer,
     )
+
+
+RESOURCES = (
+    "node_memory_MemAvailable_bytes", "node_filesystem_avail_bytes", "gpu_memory_used_bytes", "gpu_power_watts",
+    "gpu_temperature_celsius", "service_requests_per_second",
+)  # fmt: skip
+"""What can run out or overheat within the half hour that forecasts look ahead."""
+
+
+def foreseen(policies: Mapping[str, Policy], cluster: Cluster) -> tuple[Query, ...]:
+    """Queries whose series are forecast: what the policies look at, and what can run out."""
+    queries = [need.query for need in needs_of(policies, cluster)]
+    return tuple(queries) + tuple(Query(metric=metric, window_s=3600.0) for metric in RESOURCES)
+
+
+def existing_store(settings: Settings) -> Store:
+    """The store that a daemon left behind; UserError where there is none, so that a typo does not make a new one."""
+    if settings.store.url is None and not (settings.data_dir / FILE_NAME).exists():
+        raise UserError(f"{settings.data_dir}: expected the data directory of an earlier `aiops run`")
+    return open_store(None, settings)
 
 
 def _built(group: str, found: Sections, where: str) -> dict[str, Any]:

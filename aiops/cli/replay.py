@@ -83,7 +83,7 @@ def build(name: str, section: Mapping[str, Any]) -> Policy:
 
 
 def _open(config: Path | None, data_dir: Path | None) -> Store:
-    from aiops.daemon import existing_store
+    from aiops.wiring import existing_store
 
     return existing_store(read(config, {"data_dir": data_dir}))
 
