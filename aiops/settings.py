@@ -98,10 +98,10 @@ class Settings(BaseSettings):
     every: Every = Every()
     backend: dict[str, dict[str, Any] | None] = Field(default={"local": {}}, min_length=1, max_length=1)
     collectors: dict[str, dict[str, Any] | None] = {"host": {}, "network": {}, "nvml": {}, "pressure": {}, "storage": {}}
+    diagnosers: dict[str, dict[str, Any] | None] = {"causal": {}}
     policies: dict[str, PolicySettings] = {"prescale": PolicySettings()}
     limits: dict[str, Any] = {}
     forecast: dict[str, Any] = {}
-    diagnose: dict[str, Any] = {}
     receivers: dict[str, dict[str, dict[str, Any]]] = {}
     route: Route | None = None
 

@@ -58,6 +58,7 @@ def sections(settings: Settings) -> dict[str, dict[str, Mapping[str, Any]]]:
     return {
         "backends": {name: _local(name, section or {}, settings) for name, section in settings.backend.items()},
         "collectors": {name: section or {} for name, section in settings.collectors.items()},
+        "diagnosers": {name: section or {} for name, section in settings.diagnosers.items()},
         "policies": {name: policy.model_extra or {} for name, policy in settings.policies.items()},
     }
 
@@ -119,7 +120,7 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
         leads=leadership.leads,
         announce=announcer.announce,
     )
-    diagnosers = [cast(Diagnoser, plugins.load("diagnosers", name)) for name in plugins.names("diagnosers")]
+    diagnosers = [cast(Diagnoser, one) for one in _built("diagnosers", found, where).values()]
     collectors = cast(dict[str, Collector], _built("collectors", found, where))
     return Parts(
         store=store,

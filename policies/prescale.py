@@ -132,10 +132,8 @@ class Prescale:
             return max(needed, ahead), f"load {outlook.load:.4g} needs {needed} x {service.target:g}"
         if outlook.ahead is not None and outlook.ahead > full * (1 + rule.tolerance_up):
             needed = math.ceil(outlook.ahead / service.target)
-            return (
-                needed,
-                f"{outlook.ahead:.4g} (P{100 * rule.quantile:.0f}) within {outlook.lead_s:.0f} s needs {needed} x {service.target:g}",
-            )
+            soon = f"{outlook.ahead:.4g} (P{100 * rule.quantile:.0f}) within {outlook.lead_s:.0f} s"
+            return needed, f"{soon} needs {needed} x {service.target:g}"
         if outlook.load is None or outlook.peak is None:
             return now, "load is stale or missing: nothing is taken away"
         most = max(outlook.peak, outlook.ahead or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +66,7 @@ def render(found: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    def table(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table | None:
+    def table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Table | None:
         made = Table(title=title, title_justify="left", expand=True)
         for column in columns:
             made.add_column(column)

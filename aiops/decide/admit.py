@@ -115,8 +115,9 @@ def unprotected(request: Request) -> Refusal:
     if not request.destructive:
         return None
     cluster, action, names = request.snapshot.cluster, request.action, set(request.limits.protected)
-    objects = [*cluster.jobs, *cluster.nodes, *cluster.services]
-    protected = {o.name for o in objects if o.protected} | {j.id for j in cluster.jobs if j.protected} | names
+    protected = names | {name for job in cluster.jobs if job.protected for name in (job.id, job.name)}
+    protected |= {node.name for node in cluster.nodes if node.protected}
+    protected |= {service.name for service in cluster.services if service.protected}
     hit = protected & {target(action).partition("/")[2], *getattr(action, "remove", ())}
     return (Deny.PROTECTED, f"{', '.join(sorted(hit))} is protected") if hit else None
 
