@@ -20,7 +20,7 @@ _ESCAPES = {'\\"': '"', "\\n": "\n", "\\\\": "\\"}
 
 def lints(name: str) -> bool:
     """True for names that `promtool check metrics` takes; node_exporter's `MemAvailable` has a page of its own."""
-    return name == name.lower() and not name.endswith(("_count", "_sum", "_bucket"))
+    return name == name.lower() and not name.endswith(("_count", "_sum", "_bucket", "_per_s"))
 
 
 def collected(view: View, now: float, wanted: Callable[[str], bool] = lints) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ def house() -> House:
 
 
 READS = [
-    "/-/healthy", "/-/ready", "/metrics", "/metrics/predicted", "/metrics/node", "/api/v1/version", "/api/v1/status",
+    "/-/healthy", "/-/ready", "/metrics", "/metrics/predicted", "/metrics/raw", "/api/v1/version", "/api/v1/status",
     "/api/v1/config", "/api/v1/cluster", "/api/v1/nodes", "/api/v1/jobs", "/api/v1/services", "/api/v1/series",
     "/api/v1/series/latest?metric=gpu_up", "/api/v1/series/data?metric=gpu_up", "/api/v1/forecasts",
     "/api/v1/forecasts/one?target=service_requests_per_second%7Bservice%3D%22chat%22%7D",

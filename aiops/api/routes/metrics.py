@@ -42,9 +42,9 @@ async def predicted(view: Seen, request: Request) -> Response:
     return await view.read(_encode, collect, request.headers.get("accept", ""))
 
 
-@router.get("/metrics/node")
-async def node(view: Seen, request: Request) -> Response:
-    """Collected samples under names that a linter refuses but node_exporter uses: node_memory_MemAvailable_bytes."""
+@router.get("/metrics/raw")
+async def raw(view: Seen, request: Request) -> Response:
+    """Collected samples under names that linters refuse, such as node_exporter's node_memory_MemAvailable_bytes."""
 
     def collect() -> Iterator[Metric]:
         return samples.collected(view, view.clock.now(), lambda name: not samples.lints(name))
