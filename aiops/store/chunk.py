@@ -3,8 +3,9 @@
 A column is written in the cheapest of three forms, told apart by its first byte:
 
 - CONSTANT  one value, repeated: up/down flags, limits, sizes;
-- DECIMAL   every value is an integer over a power of ten, as sensors and counters report them: differences of the integers
-            in the narrowest width, deflated;
+- DECIMAL   every value is, but for its last bits, an integer over a power of ten, as sensors and counters report them:
+            differences of the integers in the narrowest width, deflated, and what the last bits are off (a vendor's unit
+            may have been divided twice; cf. Afroozeh et al., ALP, SIGMOD 2023);
 - BITS      anything else: exclusive-or of neighbours' bit patterns (Pelkonen et al., Gorilla, VLDB 2015), bytes transposed so
             that equal exponents stand together, deflated.
 
@@ -24,7 +25,7 @@ from aiops.model import Floats
 Ints = NDArray[np.int64]
 
 CONSTANT, DECIMAL, BITS = 0, 1, 2
-_SCALES = (0, 1, 2, 3, 4)  # decimals that a sensor's text commonly has; beyond these BITS is as small
+_SCALES = (0, 1, 2, 3, 4, 6, 9)  # decimals that sensors and counters have: up to micro- and nanoseconds
 _EXACT = 2.0**53  # the largest magnitude at which float64 holds every integer
 _WIDTHS = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"), np.dtype("<i8"))
 _LEVEL = 6  # of deflate: 9 costs three times as long for 1 % less on counters and sensor values
@@ -32,13 +33,15 @@ _LEVEL = 6  # of deflate: 9 costs three times as long for 1 % less on counters a
 
 def pack_values(values: Floats) -> bytes:
     """Bytes of (n,) float64 values, n >= 1; `unpack_values` gives the same bits back."""
-    bits = np.ascontiguousarray(values, dtype="<f8").view("<i8")
+    bits = _bits(values)
     if (bits == bits[0]).all():
         return bytes([CONSTANT]) + len(bits).to_bytes(4, "little") + bits[:1].tobytes()
     for scale in _SCALES:
-        whole = _as_integers(values, scale)
-        if whole is not None:
-            return bytes([DECIMAL, scale]) + _pack_differences(whole)
+        decimal = _as_decimal(values, scale)
+        if decimal is not None:
+            whole, off = decimal
+            rest = zlib.compress(off.tobytes(), _LEVEL) if off.any() else b""
+            return bytes([DECIMAL, scale]) + _pack_differences(whole) + rest
     mixed = np.concatenate((bits[:1], bits[1:] ^ bits[:-1]))
     return bytes([BITS]) + zlib.compress(_transposed(mixed), _LEVEL)
 
@@ -50,7 +53,9 @@ def unpack_values(data: bytes) -> Floats:
             count = int.from_bytes(data[1:5], "little")
             return np.repeat(np.frombuffer(data, "<f8", offset=5), count)
         case 1:
-            return _unpack_differences(data[2:]) / np.float64(10.0 ** data[1])
+            whole, rest = _unpack_differences(data[2:])
+            near = whole / np.float64(10.0 ** data[1])
+            return (_bits(near) + np.frombuffer(zlib.decompress(rest), np.int8)).view("<f8") if rest else near
         case 2:
             raw = np.frombuffer(zlib.decompress(data[1:]), np.uint8)
             mixed = np.ascontiguousarray(raw.reshape(8, -1).T).view("<i8").ravel()
@@ -66,20 +71,21 @@ def pack_times(times: Floats) -> bytes:
 
 def unpack_times(data: bytes) -> Floats:
     """(n,) float64 from `pack_times`."""
-    return np.cumsum(_unpack_differences(data)).view("<f8")
+    return np.cumsum(_unpack_differences(data)[0]).view("<f8")
 
 
 def _bits(values: Floats) -> Ints:
     return np.ascontiguousarray(values, dtype="<f8").view("<i8")
 
 
-def _as_integers(values: Floats, scale: int) -> Ints | None:
-    """`values * 10**scale` as integers, where dividing them again gives exactly the same bits, else None."""
+def _as_decimal(values: Floats, scale: int) -> tuple[Ints, NDArray[np.int8]] | None:
+    """Integers `whole` and `off` with bits(whole / 10**scale) + off == bits(values), or None where `off` is not small."""
     scaled = np.rint(values * 10.0**scale)
     if not (np.abs(scaled) < _EXACT).all():
         return None
     whole = scaled.astype(np.int64)
-    return whole if np.array_equal(_bits(whole / np.float64(10.0**scale)), _bits(values)) else None
+    off = _bits(values) - _bits(whole / np.float64(10.0**scale))
+    return (whole, off.astype(np.int8)) if ((off > -128) & (off < 128)).all() else None
 
 
 def _pack_differences(whole: Ints) -> bytes:
@@ -89,12 +95,15 @@ def _pack_differences(whole: Ints) -> bytes:
     return bytes([width.itemsize]) + int(whole[0]).to_bytes(8, "little", signed=True) + zlib.compress(body, _LEVEL)
 
 
-def _unpack_differences(data: bytes) -> Ints:
+def _unpack_differences(data: bytes) -> tuple[Ints, bytes]:
+    """The integers, and what stands behind them."""
     width = data[0]
     first = np.int64(int.from_bytes(data[1:9], "little", signed=True))
-    raw = np.frombuffer(zlib.decompress(data[9:]), np.uint8)
+    stream = zlib.decompressobj()
+    raw = np.frombuffer(stream.decompress(data[9:]), np.uint8)
     steps = np.ascontiguousarray(raw.reshape(width, -1).T).view(f"<i{width}").ravel()
-    return np.concatenate((np.array([first], np.int64), first + np.cumsum(steps, dtype=np.int64)))
+    whole = np.concatenate((np.array([first], np.int64), first + np.cumsum(steps, dtype=np.int64)))
+    return whole, stream.unused_data
 
 
 def _transposed(column: NDArray[np.signedinteger]) -> bytes:
@@ -112,4 +121,4 @@ def unpack_tick(data: bytes) -> tuple[Ints, Floats]:
     """The ids and values of `pack_tick`."""
     end = 4 + int.from_bytes(data[:4], "little")
     raw = np.frombuffer(zlib.decompress(data[end:]), np.uint8)
-    return _unpack_differences(data[4:end]), np.ascontiguousarray(raw.reshape(8, -1).T).view("<f8").ravel()
+    return _unpack_differences(data[4:end])[0], np.ascontiguousarray(raw.reshape(8, -1).T).view("<f8").ravel()

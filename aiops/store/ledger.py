@@ -32,7 +32,7 @@ class SqlLedger:
         with self._db.write() as connection:
             _check_epoch(connection, snapshot.epoch)
             seen, concluded = pack(snapshot), encode(decided)
-            body = {"id": snapshot.id, "epoch": snapshot.epoch, "snapshot": _sha(seen), "decided": concluded.decode()}
+            body = {"id": snapshot.id, "epoch": snapshot.epoch, "snapshot": _sha(seen), "decided": _sha(concluded)}
             number = chain.append(connection, snapshot.now, "cycle", body)
             row = {"id": snapshot.id, "record": number, "at": snapshot.now, "snapshot": seen, "decided": concluded}
             connection.execute(insert(schema.cycle).values(row))
@@ -164,16 +164,17 @@ def _verify_record(connection: Connection, record: chain.Record, states: dict[st
         states[body["id"]] = body["state"]
     if record.kind != "cycle":
         return
-    decided = decode(Decided, body["decided"])
-    states |= {one.id: EntryState.INTENT for one in decided.admissions if one.permitted}
-    states |= {one.id: one.state for one in decided.transitions}
     row = connection.execute(select(schema.cycle).where(schema.cycle.c.id == body["id"])).one_or_none()
     if row is None:
         raise Permanent(f"ledger: cycle {body['id']} of record {record.seq} is missing")
+    if _sha(row.decided) != body["decided"]:
+        raise Permanent(f"ledger: what cycle {body['id']} decided was changed after record {record.seq}")
+    decided = decode(Decided, row.decided)
     pruned = row.snapshot is None and not decided.admissions  # retention drops only the snapshots of uneventful cycles
-    intact = pruned or (row.snapshot is not None and _sha(row.snapshot) == body["snapshot"])
-    if not intact or row.decided.decode() != body["decided"]:
-        raise Permanent(f"ledger: cycle {body['id']} was changed after record {record.seq}")
+    if not pruned and (row.snapshot is None or _sha(row.snapshot) != body["snapshot"]):
+        raise Permanent(f"ledger: the snapshot of cycle {body['id']} was changed after record {record.seq}")
+    states |= {one.id: EntryState.INTENT for one in decided.admissions if one.permitted}
+    states |= {one.id: one.state for one in decided.transitions}
 
 
 def _sha(data: bytes) -> str:

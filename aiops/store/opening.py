@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from aiops.errors import AiopsError, ConfigError
+from aiops.errors import AiopsError, ConfigError, UserError
 from aiops.settings import Settings
 from aiops.store.database import Database
 from aiops.store.schema import HEAD
@@ -29,10 +29,14 @@ def open_store(url: str | None, settings: Settings) -> SqlStore:
     database = open_database(located(url, settings))
     try:
         upgrade(database)
-        return SqlStore(database, settings.store)
-    except AiopsError:
+    except UserError:
         database.close()
         raise
+    except AiopsError as error:
+        database.close()
+        shown = database.url.render_as_string(hide_password=True)
+        raise ConfigError("store", "store.url", f"expected an empty database or one of aiops at {shown}: {error}") from None
+    return SqlStore(database, settings.store)
 
 
 def located(url: str | None, settings: Settings) -> URL:

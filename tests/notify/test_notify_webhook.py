@@ -25,7 +25,7 @@ from aiops.ports import Message, Notifier
 from aiops.settings import Route, Settings
 from aiops.store.memory import MemoryStore
 from aiops.store.opening import open_store
-from aiops.testing.store import message
+from aiops.testing.examples import message
 
 RULES = Route(receiver="ops", group_wait=30.0)
 
