@@ -91,7 +91,7 @@ class StorageCollector:
 
 def _disks(content: str, ignore: re.Pattern[str]) -> Pairs:
     for line in content.splitlines():
-        _, _, device, *columns = line.split() if line.count(" ") > 2 else ["", "", ""]
+        _, _, device, *columns = (*line.split(), "", "", "")
         if not device or ignore.fullmatch(device):
             continue
         for metric, value in _scaled(columns, DISK):
