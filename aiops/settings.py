@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     every: Every = Every()
     backend: dict[str, dict[str, Any] | None] = Field(default={"local": {}}, min_length=1, max_length=1)
-    collectors: dict[str, dict[str, Any] | None] = {"host": {}, "network": {}, "nvml": {}, "pressure": {}, "storage": {}}
+    collectors: dict[str, dict[str, Any] | None] = {
+        name: {} for name in ("host", "network", "nvml", "pressure", "storage", "services", "jobs")
+    }
     diagnosers: dict[str, dict[str, Any] | None] = {"causal": {}}
     policies: dict[str, PolicySettings] = {"prescale": PolicySettings()}
     limits: dict[str, Any] = {}

@@ -56,8 +56,8 @@ class Parts:
 def sections(settings: Settings) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Plug-in group -> name -> its own section, without what belongs to the daemon (a policy's mode)."""
     return {
-        "backends": {name: _local(name, section or {}, settings) for name, section in settings.backend.items()},
-        "collectors": {name: section or {} for name, section in settings.collectors.items()},
+        "backends": {name: _placed(name, section, settings) for name, section in settings.backend.items()},
+        "collectors": {name: _placed(name, section, settings) for name, section in settings.collectors.items()},
         "diagnosers": {name: section or {} for name, section in settings.diagnosers.items()},
         "policies": {name: policy.model_extra or {} for name, policy in settings.policies.items()},
     }
@@ -74,9 +74,15 @@ def notifiers(settings: Settings, where: str) -> dict[str, Notifier]:
     }
 
 
-def _local(name: str, section: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
-    """The local backend keeps its state beside ours unless it is told otherwise."""
-    return {"state_dir": str(settings.data_dir / "local"), **section} if name == "local" else section
+def _placed(name: str, section: Mapping[str, Any] | None, settings: Settings) -> Mapping[str, Any]:
+    """A section with its files beside our own data, unless it says otherwise: the local backend and what it writes."""
+    here = settings.data_dir / "local"
+    beside: dict[str, Mapping[str, Any]] = {
+        "local": {"state_dir": str(here)},
+        "services": {"endpoints": str(here / "endpoints.json")},
+        "jobs": {"directory": str(here / "telemetry")},
+    }
+    return {**beside.get(name, {}), **(section or {})} if "local" in settings.backend else section or {}
 
 
 def check(settings: Settings, where: str) -> list[str]:

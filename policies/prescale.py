@@ -41,7 +41,7 @@ class Rule:
     quantile: float = 0.9
     default_lead_s: float = 300.0
     starts_needed: int = 5
-    max_forecast_age_s: float = 600.0
+    max_forecast_age_s: float = 900.0  # two refreshes and the step that a forecast's start is rounded down to
     max_load_age_s: float = 60.0
     min_coverage: float = 0.9
     cause_confidence: float = 0.6
