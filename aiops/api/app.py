@@ -22,6 +22,7 @@ from aiops.api.routes import (
     findings,
     forecasts,
     health,
+    incidents,
     keda,
     metrics,
     orders,
@@ -35,7 +36,7 @@ from aiops.clock import Clock
 from aiops.ports import Store
 from aiops.settings import Settings
 
-ROUTERS = (health, metrics, state, cluster, series, forecasts, keda, findings, decisions, orders, events, pages)
+ROUTERS = (health, metrics, state, cluster, series, forecasts, keda, findings, incidents, decisions, orders, events, pages)
 COMPRESS_BYTES = 2048
 
 
