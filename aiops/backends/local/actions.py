@@ -204,7 +204,7 @@ def _hold_refusal(state: State, action: HoldAction, view: View) -> Refusal | Non
                 return Outcome.STALE, f"hold {action.hold} was granted with fence {state.fences.get(action.hold, 0)}"
             if set(action.nodes) - {node.name for node in view.nodes} or not action.nodes:
                 return Outcome.STALE, "names nodes that do not exist, or none"
-            want = place.Want(owner=action.owner, gpus=action.gpus, cpu_cores=action.cpu_cores, nodes=action.nodes)
+            want = place.Want(owner=f"hold/{action.hold}", gpus=action.gpus, cpu_cores=action.cpu_cores, nodes=action.nodes)
             fits = place.choose(want, view.nodes, place.taken(state), state.holds.values())
             return None if fits else (Outcome.STALE, "the capacity is no longer free")
         case ConfirmHold() | ReleaseHold():

@@ -77,8 +77,8 @@ class LocalBackend:
             try:
                 outcome, detail = self._apply(admission, now)
             except (OSError, Unreadable) as error:
-                begun = admission.id in self._journal.begun
-                outcome, detail = (Outcome.UNKNOWN if begun else Outcome.FAILED), str(error)
+                outcome = Outcome.UNKNOWN if self._journal.may_have_begun(admission.id) else Outcome.FAILED
+                detail = str(error)
             return Receipt(id=admission.id, outcome=outcome, detail=detail)
 
     def _apply(self, admission: Admission, now: float) -> tuple[Outcome, str]:

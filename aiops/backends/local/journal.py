@@ -48,6 +48,10 @@ class Journal:
         os.fdatasync(self._file)
         (self.begun if what == "begin" else self.done).add(id)
 
+    def may_have_begun(self, id: str) -> bool:
+        """False only where the journal was read and has no such line: a closed book proves nothing."""
+        return self._file is None or id in self.begun
+
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:

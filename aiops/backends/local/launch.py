@@ -21,6 +21,8 @@ def main(directory: str) -> int:
     """Run the unit described by `spec.json` in `directory`; 0 once its end is on disk, 1 if another one claimed it."""
     with open(os.path.join(directory, "spec.json"), encoding="utf-8") as file:
         spec = json.load(file)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a library of the daemon may have left descriptors open over exec
+    os.chdir("/")  # keep no file system busy
     for number in _IGNORED:  # the daemon's end, or a signal to its terminal, must not end the watch
         signal.signal(number, signal.SIG_IGN)
     go_read, go_write = os.pipe()

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ class Spawner:
     def __init__(self, directory: Path, failpoint: Callable[[str], None]) -> None:
         self._units = directory / "units"
         self._failpoint = failpoint
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, int] = {}
         self.boot = process.boot_id()
 
     def directory(self, unit: str) -> Path:
@@ -57,10 +56,8 @@ class Spawner:
         disk.write(place / "spec.json", {"argv": order.argv, "cwd": str(order.cwd), "env": env, "cgroups": order.cgroups})
         self._failpoint("before_launch")
         argv = [sys.executable, "-I", "-S", str(_LAUNCHER), str(place)]
-        quiet = subprocess.DEVNULL
-        self._children[unit.id] = subprocess.Popen(  # noqa: S603  our own launcher
-            argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, env=base, cwd="/"
-        )
+        quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+        self._children[unit.id] = os.posix_spawn(sys.executable, argv, base, file_actions=quiet, setsid=True, setsigmask=())
         self._failpoint("after_launch")
 
     def adopt(self, unit: Unit) -> Unit | None:
@@ -72,8 +69,7 @@ class Spawner:
             return unit
         claimed = disk.read(self.directory(unit.id) / "identity.json")
         if claimed is None:
-            child = self._children.get(unit.id)
-            if child is not None and child.poll() is None:
+            if self._launching(unit.id):
                 return unit
             claimed = self._void(unit.id)
         who = _identity(claimed)
@@ -81,6 +77,16 @@ class Spawner:
             return None
         phase = Phase.RUNNING if unit.phase is Phase.SPAWNING else unit.phase
         return replace(unit, identity=who, phase=phase)
+
+    def _launching(self, unit: str) -> bool:
+        """True while a launcher that we asked is there; its end is collected, for it is our child."""
+        pid = self._children.get(unit)
+        if pid is None:
+            return False
+        try:
+            return os.waitpid(pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return False
 
     def _void(self, unit: str) -> dict[str, Any]:
         place = self.directory(unit)
@@ -111,14 +117,12 @@ class Spawner:
         """Signal the whole group, if it is still the one that was started."""
         return process.signal_group(unit.identity, self.boot, number)
 
+    def reap(self) -> None:
+        """Collect launchers that ended; a zombie is harmless, thousands are not."""
+        self._children = {unit: pid for unit, pid in self._children.items() if self._launching(unit)}
+
     def forget(self, unit: str, keep: int = 200) -> None:
-        """Reap the launcher of a unit that is gone and prune the oldest directories beyond `keep`, logs included."""
-        child = self._children.pop(unit, None)
-        if child is not None:
-            try:
-                child.wait(timeout=1.0)
-            except subprocess.TimeoutExpired:
-                self._children[unit] = child
+        """Mark the files of a unit that is gone, and prune the oldest beyond `keep`, logs included."""
         (self.directory(unit) / "gone").touch()
         gone = sorted(self._units.glob("*/gone"), key=lambda path: path.stat().st_mtime)
         for path in gone[:-keep]:

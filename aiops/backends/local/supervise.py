@@ -63,6 +63,7 @@ class Supervisor:
             self._signalled.discard(unit_id)
             self.spawner.forget(unit_id)
             self.cgroups.remove(self._group(unit_id))
+        self.spawner.reap()
         self.enforce(now)
         return machine.nodes(self.settings, self.book.state)
 
