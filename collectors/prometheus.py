@@ -23,6 +23,8 @@ from collectors.exposition import Limits, Request, fetch_all, names, parse
 from collectors.section import parse as parse_section
 from collectors.translate import HOST, facts, known, samples, summed
 
+# CPUs become one series; beyond this an answer is refused before it costs seconds of parsing (16 us per sample).
+_LINES_PER_SERIES = 4
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -106,7 +108,7 @@ class PrometheusCollector:
         try:
             every = names(content)
             wanted = None if self._options.keep_unknown else {name for name in every if known(name)}
-            taken = _merged(target, parse(content, wanted))
+            taken = _merged(target, parse(content, wanted, _LINES_PER_SERIES * self._options.max_series))
         except ValueError as error:
             return f"{target.url}: {str(error)[:200]}"
         if not every:

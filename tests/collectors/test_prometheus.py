@@ -110,9 +110,10 @@ LONG = "x" * 65536
         (f'node_disk_io_now{{device="{LONG}"}} 1', "a payload, not a name"),
         ('node_disk_io_now{device="a\x07b"} 1', "control characters would reach terminals"),
         ('node_disk_io_now{device="a\\nb"} 1', "a newline would break lines of text"),
+        ('node_disk_io_now{device="' + "\\" * 4096 + '"} 1', "quadratic for the parser"),
         ('node_disk_io_now{device="\u202eadk"} 1', "reversed text would lie to people"),
     ],
-    ids=range(9),
+    ids=range(10),
 )  # fmt: skip
 def test_one_bad_sample_is_dropped_and_the_rest_kept(server, line, why):
     values = scrape(server, f"node_load5 1\n{line}\n")
@@ -167,10 +168,15 @@ def test_a_dead_target_costs_its_own_series_only(server):
 
 
 def test_the_cap_on_series_says_what_it_cut(server):
-    body = "".join(f'node_disk_io_now{{device="d{i}"}} 1\n' for i in range(50))
+    body = "".join(f'node_disk_io_now{{device="d{i}"}} 1\n' for i in range(40))
     values = scrape(server, body, max_series=10)
     assert sum(key.metric == "node_disk_io_now" for key in values) == 10
-    assert values[SeriesKey.of("aiops_collector_dropped_samples", collector="prometheus", target=url(server))] == 40
+    assert values[SeriesKey.of("aiops_collector_dropped_samples", collector="prometheus", target=url(server))] == 30
+
+
+def test_an_answer_of_far_too_many_samples_is_refused_before_parsing(server):
+    with pytest.raises(Temporary, match="more than 40 samples"):
+        scrape(server, "node_load1 1\n" * 41, max_series=10)
 
 
 def test_the_token_is_read_at_every_scrape(server, tmp_path):
