@@ -6,8 +6,10 @@ Run as a program it serves the dashboard on loopback for looking at: `python tes
 from __future__ import annotations
 
 import math
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -203,9 +205,6 @@ class Client:
 @contextmanager
 def served(house: House, port: int = 0) -> Iterator[str]:
     """The application behind a real uvicorn on loopback; the address."""
-    import socket
-    import time
-
     import uvicorn
 
     listening = socket.create_server(("127.0.0.1", port))
@@ -415,23 +414,35 @@ def _record(store: FakeStore, now: float, seen: Cluster) -> None:
     )  # fmt: skip
 
 
+@dataclass
+class LiveClock:
+    """The wall clock of this machine, for a house that a browser looks at."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def elapsed(self) -> float:
+        return time.monotonic()
+
+
+def live_house() -> House:
+    """The seeded house as of this very moment."""
+    now = time.time()
+    house = House(store=seeded(now), clock=LiveClock())  # type: ignore[arg-type]
+    house.settings = Settings(policies={"prescale": {"mode": "act"}, "remedy": {"mode": "advise"}})  # type: ignore[arg-type, dict-item]
+    moved = tuple(replace(c, last_success_at=(c.last_success_at or 0) - NOW + now) for c in house.status.collectors)
+    house.status = replace(house.status, last_cycle_at=now - 4, collectors=moved)
+    return house
+
+
 def main(port: int, seconds: float) -> None:
     """Serve the seeded house for a while."""
-    import time
-
-    now = time.time()
-    house = House(store=seeded(now), clock=ManualClock(wall=now))
-    house.settings = Settings(policies={"prescale": {"mode": "act"}, "remedy": {"mode": "advise"}})  # type: ignore[arg-type, dict-item]
-    house.status = replace(
-        house.status,
-        last_cycle_at=now - 4,
-        collectors=tuple(replace(c, last_success_at=(c.last_success_at or 0) - NOW + now) for c in house.status.collectors),
-    )
+    house = live_house()
     with served(house, port) as url:
         print(url, flush=True)
         for _ in range(int(seconds)):
             time.sleep(1)
-            house.clock.wall = time.time()
+            house.status = replace(house.status, last_cycle_at=time.time() - 4)
 
 
 if __name__ == "__main__":
