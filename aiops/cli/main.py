@@ -11,7 +11,7 @@ import click
 import typer
 
 from aiops import __version__
-from aiops.cli import check, load, replay, run, top
+from aiops.cli import check, doctor, load, replay, run, top
 from aiops.errors import AiopsError, UserError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def root(version: bool = typer.Option(False, "--version", callback=_version, is_
 
 
 app.command("run", rich_help_panel="Daemon")(run.run)
+app.command("doctor", rich_help_panel="Daemon")(doctor.doctor)
 app.command("check-config", rich_help_panel="Daemon")(check.check_config)
 app.command("import", rich_help_panel="Daemon")(load.load)
 app.command("top", rich_help_panel="Daemon")(top.top)

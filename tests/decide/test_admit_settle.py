@@ -1,0 +1,268 @@
+"""Gates and verdicts, row by row: each row is one reason why a cluster is still alive."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aiops.action import (
+    Action,
+    Admission,
+    Decision,
+    Deny,
+    Drain,
+    Effect,
+    Entry,
+    EntryState,
+    Mode,
+    Order,
+    OrderKind,
+    Outcome,
+    Preempt,
+    Receipt,
+    ScaleService,
+    SetPowerLimit,
+)
+from aiops.codec import digest
+from aiops.decide.admit import GATES, admit
+from aiops.decide.limits import Limits
+from aiops.decide.settle import judge, resendable, settle
+from aiops.errors import ConfigError
+from aiops.model import Checkpoint, Cluster, Job, JobState, Node, NodeState, SeriesKey, Service
+from aiops.snapshot import Snapshot
+
+NOW = 1e9
+PROOF = Checkpoint(id="c9", run_id="r1", at=NOW - 100.0, read_at=NOW - 5.0, verified=True)
+JOB = Job(
+    id="j1", run_id="r1", name="train", queue="q", state=JobState.RUNNING, gpus=8, submitted_at=NOW - 9e3,
+    nodes=("n0",), checkpoint=PROOF,
+)  # fmt: skip
+WEB = Service(
+    name="web", uid="u", version="1", pool="p", replicas=4, ready=4, min_replicas=2, max_replicas=8,
+    load=SeriesKey.of("load"), target=1.0,
+)  # fmt: skip
+NODES = tuple(Node(name=f"n{i}", uid=f"u{i}", pool="p", state=NodeState.READY) for i in range(10))
+UP = ScaleService(service="web", uid="u", version="1", replicas=6, was=4)
+DOWN = replace(UP, replicas=3)
+PREEMPT = Preempt(job="j1", run_id="r1", on_nodes=("n0",), checkpoint="c9", gpus=8, lost_gpu_s=800.0)
+DRAIN = Drain(node="n1", uid="u1", reason="ecc")
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    cluster = changes.pop("cluster", Cluster(at=NOW, backend="b", nodes=NODES, jobs=(JOB,), services=(WEB,)))
+    fields: dict[str, Any] = {
+        "id": "1-1", "now": NOW, "epoch": 1, "cluster": cluster, "census": {"p": 10}, "modes": {"x": Mode.ACT},
+        "supports": ("scale_service", "preempt", "drain", "set_power_limit"),
+    }  # fmt: skip
+    return Snapshot(**{**fields, **changes})
+
+
+def wish(action: Action, **changes: Any) -> Decision:
+    return replace(Decision(policy="x", action=action, reason="because", inputs_at=NOW), **changes)
+
+
+def denied(
+    action: Action, limits: Mapping[str, Any] | None = None, wished: Mapping[str, Any] | None = None, **seen: Any
+) -> Deny | None:
+    (one,) = admit(snapshot(**seen), Limits.from_settings(limits or {}, "t"), [wish(action, **(wished or {}))])
+    return one.denied
+
+
+def order(kind: OrderKind, target: str = "", by: str = "ann", note: str = "", at: float = NOW - 60.0) -> Order:
+    return Order(id=f"{kind}{by}", at=at, by=by, kind=kind, target=target, note=note)
+
+
+def entry(action: Action, state: EntryState = EntryState.CONFIRMED, age: float = 30.0, **changes: Any) -> Entry:
+    admission = Admission(id=f"0-{age:.0f}-{digest(action)[:6]}", at=NOW - age, decision=wish(action), mode=Mode.ACT)
+    fields: dict[str, Any] = {
+        "admission": admission, "state": state, "epoch": 1, "expires_at": NOW + 100.0, "changed_at": NOW - age, "attempts": 1
+    }  # fmt: skip
+    return Entry(**{**fields, **changes})
+
+
+def nodes(down: int = 0, gone: int = 0) -> Cluster:
+    kept = [replace(n, state=NodeState.DOWN) if i < down else n for i, n in enumerate(NODES)][: 10 - gone]
+    return Cluster(at=NOW, backend="b", nodes=tuple(kept), jobs=(JOB,), services=(WEB,))
+
+
+def job(**changes: Any) -> Cluster:
+    return Cluster(at=NOW, backend="b", nodes=NODES, jobs=(replace(JOB, **changes),), services=(WEB,))
+
+
+@pytest.mark.parametrize(
+    ("action", "seen", "deny"),
+    [
+        pytest.param(UP, {}, None, id="growth passes"),
+        pytest.param(DOWN, {}, None, id="shrink within bounds passes"),
+        pytest.param(PREEMPT, {}, None, id="a proven preemption passes"),
+        pytest.param(UP, {"orders": (order(OrderKind.KILL),)}, Deny.KILL_SWITCH, id="kill switch"),
+        pytest.param(UP, {"orders": (order(OrderKind.PAUSE),)}, Deny.PAUSED, id="global pause"),
+        pytest.param(UP, {"orders": (order(OrderKind.PAUSE, "service/web"),)}, Deny.PAUSED, id="target paused"),
+        pytest.param(UP, {"orders": (order(OrderKind.PAUSE, "service/other"),)}, None, id="another target paused"),
+        pytest.param(UP, {"supports": ()}, Deny.UNSUPPORTED, id="unsupported by name"),
+        pytest.param(replace(UP, service="gone"), {}, Deny.EMPTY_TARGET, id="no such service"),
+        pytest.param(replace(UP, uid="other"), {}, Deny.EMPTY_TARGET, id="same name, another identity"),
+        pytest.param(replace(PREEMPT, run_id="r0"), {}, Deny.EMPTY_TARGET, id="another run of the job"),
+        pytest.param(replace(PREEMPT, job=""), {}, Deny.EMPTY_TARGET, id="empty means nothing"),
+        pytest.param(replace(UP, replicas=9), {}, Deny.OUT_OF_BOUNDS, id="above max"),
+        pytest.param(replace(UP, replicas=1), {}, Deny.OUT_OF_BOUNDS, id="below min"),
+        pytest.param(PREEMPT, {"cluster": job(protected=True)}, Deny.PROTECTED, id="protected job"),
+        pytest.param(UP, {"wall_step_s": 3600.0}, None, id="growth survives a stepped clock"),
+        pytest.param(DOWN, {"wall_step_s": -3600.0}, Deny.CLOCK_STEPPED, id="a shrink does not"),
+        pytest.param(DOWN, {"cluster": nodes(down=3)}, Deny.MASS_FAULT, id="30 % down"),
+        pytest.param(DOWN, {"cluster": nodes(gone=3)}, Deny.MASS_FAULT, id="30 % vanished"),
+        pytest.param(DOWN, {"cluster": nodes(down=2)}, None, id="20 % is the limit, not above it"),
+        pytest.param(UP, {"cluster": nodes(gone=9)}, None, id="growth goes on in a mass fault"),
+        pytest.param(UP, {"history": (entry(DOWN, EntryState.SENT),)}, Deny.IN_FLIGHT, id="one in flight per target"),
+        pytest.param(UP, {"history": (entry(DOWN, EntryState.INTENT),)}, Deny.IN_FLIGHT, id="an intent is in flight"),
+        pytest.param(UP, {"history": (entry(DOWN),)}, Deny.COOLDOWN, id="cooldown after a confirmed action"),
+        pytest.param(UP, {"history": (entry(DOWN, age=61.0),)}, None, id="growth cools down for a minute"),
+        pytest.param(DOWN, {"history": (entry(UP, age=299.0),)}, Deny.COOLDOWN, id="shrinking for five"),
+        pytest.param(DOWN, {"history": (entry(UP, age=301.0),)}, None, id="and then passes"),
+        pytest.param(DRAIN, {"history": (entry(replace(DRAIN, node="n2")),)}, Deny.BUDGET_SPENT, id="10 % of nodes an hour"),
+        pytest.param(DRAIN, {"history": (entry(replace(DRAIN, node="n2"), age=3601.0),)}, None, id="a new window"),
+        pytest.param(PREEMPT, {"cluster": job(checkpoint=None)}, Deny.NO_CHECKPOINT, id="no proof"),
+        pytest.param(
+            PREEMPT, {"cluster": job(checkpoint=replace(PROOF, verified=False))}, Deny.NO_CHECKPOINT, id="unverified proof"
+        ),
+        pytest.param(
+            PREEMPT, {"cluster": job(checkpoint=replace(PROOF, run_id="r0"))}, Deny.NO_CHECKPOINT, id="another run's proof"
+        ),
+        pytest.param(
+            PREEMPT,
+            {"cluster": job(checkpoint=replace(PROOF, read_at=NOW - 31.0))},
+            Deny.NO_CHECKPOINT,
+            id="proof read long ago",
+        ),
+        pytest.param(
+            PREEMPT, {"cluster": job(checkpoint=replace(PROOF, id="c8"))}, Deny.NO_CHECKPOINT, id="not the checkpoint named"
+        ),
+        pytest.param(UP, {"modes": {"x": Mode.ADVISE}}, Deny.ADVISE_ONLY, id="advise"),
+        pytest.param(UP, {"modes": {}}, Deny.OBSERVE_ONLY, id="unknown policies observe"),
+        pytest.param(UP, {"orders": (order(OrderKind.SET_MODE, "x", note="observe"),)}, Deny.OBSERVE_ONLY, id="ordered down"),
+        pytest.param(UP, {"orders": (order(OrderKind.SET_MODE, "x", note="yolo"),)}, Deny.OBSERVE_ONLY, id="unknown mode"),
+    ],
+)
+def test_gates(action: Action, seen: dict[str, Any], deny: Deny | None) -> None:
+    assert denied(action, **seen) is deny
+
+
+def test_a_destructive_wish_on_old_inputs_is_refused_and_growth_is_not() -> None:
+    assert denied(DOWN, wished={"inputs_at": NOW - 61.0}) is Deny.STALE_INPUT
+    assert denied(DOWN, wished={"inputs_at": NOW + 1.0}) is Deny.STALE_INPUT
+    assert denied(UP, wished={"inputs_at": NOW - 61.0}) is None
+
+
+def test_the_breaker_latches_until_a_person_resets_it() -> None:
+    failed = tuple(entry(SetPowerLimit(node="n", gpu=f"g{i}", watts=1, was=2), EntryState.FAILED, 600.0 + i) for i in range(3))
+    assert denied(DOWN, history=failed) is Deny.BREAKER_OPEN
+    assert denied(UP, history=failed) is None
+    assert denied(DOWN, history=failed, orders=(order(OrderKind.RESET_BREAKER, at=NOW - 1.0),)) is None
+    assert denied(DOWN, history=failed, orders=(order(OrderKind.RESET_BREAKER, at=NOW - 900.0),)) is Deny.BREAKER_OPEN
+
+
+def test_a_big_action_needs_two_people_who_approved_exactly_this_plan() -> None:
+    plan, other = digest(PREEMPT), digest(replace(PREEMPT, gpus=7))
+    ann, bob = order(OrderKind.APPROVE, plan, "ann"), order(OrderKind.APPROVE, plan, "bob")
+    small = {"approve_gpus": 8}
+    assert denied(PREEMPT, small) is Deny.NEEDS_APPROVAL
+    assert denied(PREEMPT, small, orders=(ann, ann)) is Deny.NEEDS_APPROVAL
+    assert denied(PREEMPT, small, orders=(ann, replace(bob, target=other))) is Deny.NEEDS_APPROVAL
+    assert denied(PREEMPT, small, orders=(ann, bob)) is None
+
+
+def test_two_wishes_for_one_target_in_one_cycle_are_a_conflict_and_the_first_wins() -> None:
+    admissions = admit(snapshot(), Limits(), [wish(UP), wish(DOWN)])
+    assert [a.denied for a in admissions] == [None, Deny.CONFLICT]
+
+
+def test_a_dry_run_spends_its_budget_as_it_goes() -> None:
+    drains = [wish(DRAIN), wish(replace(DRAIN, node="n2"))]
+    watching = admit(snapshot(modes={"x": Mode.ADVISE}), Limits(), drains)
+    assert [a.denied for a in watching] == [Deny.ADVISE_ONLY, Deny.BUDGET_SPENT]
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
+def test_every_gate_is_needed(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take one gate out, and some row of the table above must turn from refused to something else."""
+    rows = next(m.args[1] for m in test_gates.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
+    extra = [(PREEMPT, {}, {"approve_gpus": 8}), (DOWN, {"history": _three_failures()}, {})]
+    monkeypatch.setattr("aiops.decide.admit.GATES", tuple(g for g in GATES if g is not gate))
+    changed = [r for r in rows if r.values[2] and _safe(r.values[0], r.values[1], {}) is not r.values[2]]
+    changed += [r for r in extra if _safe(r[0], r[1], r[2]) is None]
+    stale = denied(DOWN, wished={"inputs_at": NOW - 61.0})
+    assert changed or stale is None
+
+
+def _three_failures() -> tuple[Entry, ...]:
+    return tuple(entry(SetPowerLimit(node="n", gpu=f"g{i}", watts=1, was=2), EntryState.FAILED, 600.0 + i) for i in range(3))
+
+
+def _safe(action: Action, seen: dict[str, Any], limits: dict[str, Any]) -> Deny | str | None:
+    try:
+        return denied(action, limits, **seen)
+    except RuntimeError:  # without the gate a later one finds nothing to look at
+        return "raised"
+
+
+# -- settle ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempts", "effect", "expired", "state"),
+    [
+        pytest.param(1, Effect.PRESENT, False, EntryState.CONFIRMED, id="seen"),
+        pytest.param(0, Effect.PRESENT, True, EntryState.CONFIRMED, id="seen late, even if the call's record was lost"),
+        pytest.param(1, Effect.ABSENT, False, None, id="not yet"),
+        pytest.param(1, Effect.UNREADABLE, False, None, id="unreadable is not failed"),
+        pytest.param(1, Effect.UNREADABLE, True, EntryState.NEEDS_HUMAN, id="unreadable to the end"),
+        pytest.param(1, Effect.ABSENT, True, EntryState.FAILED, id="said OK and did nothing"),
+        pytest.param(0, Effect.ABSENT, True, EntryState.EXPIRED, id="never sent"),
+    ],
+)
+def test_verdicts(attempts: int, effect: Effect, expired: bool, state: EntryState | None) -> None:
+    one = entry(UP, EntryState.SENT, attempts=attempts, expires_at=NOW - 1.0 if expired else NOW + 1.0)
+    assert judge(one, effect, NOW)[0] is state
+
+
+@pytest.mark.parametrize(
+    ("changes", "effect", "again"),
+    [
+        pytest.param({"attempts": 0, "receipt": None}, Effect.ABSENT, True, id="crashed before the call"),
+        pytest.param({"outcome": Outcome.UNKNOWN}, Effect.ABSENT, True, id="reply lost, a read proves it absent"),
+        pytest.param({"outcome": Outcome.UNKNOWN}, Effect.UNREADABLE, False, id="no proof, no second call"),
+        pytest.param({"outcome": Outcome.UNKNOWN}, Effect.PRESENT, False, id="it is there"),
+        pytest.param({"outcome": Outcome.DONE}, Effect.ABSENT, False, id="promised: wait for the deadline"),
+        pytest.param({"epoch": 2, "outcome": Outcome.UNKNOWN}, Effect.ABSENT, False, id="another leader's intent"),
+        pytest.param({"attempts": 3, "outcome": Outcome.UNKNOWN}, Effect.ABSENT, False, id="three attempts are enough"),
+    ],
+)
+def test_what_may_be_sent_again(changes: dict[str, Any], effect: Effect, again: bool) -> None:
+    outcome = changes.pop("outcome", None)
+    receipt = Receipt(id="i", outcome=outcome) if outcome else None
+    assert resendable(entry(UP, EntryState.SENT, **{"receipt": receipt, **changes}), effect, 1, Limits()) is again
+
+
+def test_an_entry_that_was_not_probed_counts_as_unreadable() -> None:
+    late = entry(UP, EntryState.SENT, expires_at=NOW - 1.0)
+    transitions, again = settle(snapshot(history=(late,)), Limits())
+    assert [t.state for t in transitions] == [EntryState.NEEDS_HUMAN]
+    assert again == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"jobz": 1}, "jobz"),
+        ({"nodes_ratio": 0}, "nodes_ratio"),
+        ({"nodes_ratio": 1.5}, "nodes_ratio"),
+        ({"gpus": True}, "gpus"),
+        ({"window_s": "soon"}, "window_s"),
+        ({"protected": "all"}, "protected"),
+        ({"jobs": float("inf")}, "jobs"),
+    ],
+)
+def test_wrong_limits_are_refused_by_their_path(section: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"limits\.{key}"):
+        Limits.from_settings(section, "aiops.yaml")

@@ -1,0 +1,193 @@
+"""Prescale: never less than the reactive rule, ahead of the load if the forecast earned it, nothing taken on stale data."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiops.action import Decision, ScaleService
+from aiops.codec import decode, encode
+from aiops.errors import ConfigError
+from aiops.model import Cause, Cluster, Finding, Forecast, Series, SeriesKey, Service
+from aiops.snapshot import Snapshot, query_id
+from policies.prescale import Prescale, Rule, demand, lead, reactive
+
+NOW = 1e9
+LOAD = SeriesKey.of("service_requests_per_second", service="web")
+POLICY = Prescale()
+
+
+def service(replicas: int = 4, **changes: object) -> Service:
+    fields = {
+        "name": "web", "uid": "u", "version": "7", "pool": "p", "replicas": replicas, "ready": replicas,
+        "min_replicas": 1, "max_replicas": 20, "load": LOAD, "target": 10.0,
+    }  # fmt: skip
+    return Service(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def flat(value: float, seconds: float = 330.0, ends: float = NOW) -> Series:
+    times = np.arange(ends - seconds + 10.0, ends + 1.0, 10.0)
+    return Series(key=LOAD, times=times, values=np.full(len(times), value))
+
+
+def ahead(value: float, made_at: float = NOW - 60.0, refused: str | None = None) -> Forecast:
+    times = made_at + 300.0 * np.arange(1, 7)
+    values = np.tile([[value * 0.8], [value]], (1, 6))
+    return Forecast(
+        target=str(LOAD),
+        made_at=made_at,
+        times=times,
+        quantiles=np.array([0.5, 0.9]),
+        values=values,
+        model="m",
+        refused=refused,
+    )
+
+
+def seen(one: Service, series: Series | None, *forecasts: Forecast, findings: tuple[Finding, ...] = ()) -> Snapshot:
+    cluster = Cluster(at=NOW, backend="b", services=(one,))
+    (need,) = POLICY.needs(cluster)
+    found = {query_id(need.query): () if series is None else (series,)}
+    return Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, series=found, forecasts=forecasts, findings=findings)
+
+
+def target(snapshot: Snapshot) -> int:
+    """Replicas that the policy asks for; what is there where it only leaves a note."""
+    (answer,) = POLICY.decide(snapshot)
+    if isinstance(answer, str):
+        return snapshot.cluster.services[0].replicas
+    assert isinstance(answer.action, ScaleService)
+    return answer.action.replicas
+
+
+def note(snapshot: Snapshot) -> str:
+    (answer,) = POLICY.decide(snapshot)
+    assert isinstance(answer, str), answer
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("load", "replicas", "wanted"),
+    [
+        pytest.param(43.0, 4, 4, id="within 10 %: nothing"),
+        pytest.param(45.0, 4, 5, id="12.5 % over: ceil(45/10)"),
+        pytest.param(37.0, 4, 4, id="7.5 % under: nothing"),
+        pytest.param(20.0, 4, 2, id="half: two do"),
+        pytest.param(21.0, 4, 3, id="a little over two's worth keeps three, so that 2-1-2 cannot happen"),
+        pytest.param(0.0, 4, 1, id="a confirmed zero shrinks to the floor"),
+        pytest.param(1e6, 4, 8, id="growth is capped at the larger of +100 % and +4"),
+        pytest.param(1e6, 1, 5, id="from one, +4 is the larger"),
+        pytest.param(1e6, 18, 20, id="and by the ceiling"),
+    ],
+)
+def test_the_reactive_floor(load: float, replicas: int, wanted: int) -> None:
+    assert target(seen(service(replicas), flat(load))) == wanted
+
+
+def test_a_trusted_forecast_scales_up_before_the_load_is_there() -> None:
+    snapshot = seen(service(4), flat(40.0), ahead(75.0))
+    (decision,) = POLICY.decide(snapshot)
+    assert isinstance(decision, Decision)
+    assert "web: 4 -> 8" in decision.reason
+    assert "P90" in decision.reason
+
+
+def test_a_forecast_keeps_what_it_will_need_but_the_reactive_rule_would_drop() -> None:
+    assert target(seen(service(4), flat(10.0))) == 1
+    assert target(seen(service(4), flat(10.0), ahead(29.0))) == 3
+
+
+@pytest.mark.parametrize(
+    ("forecast", "why"),
+    [
+        (ahead(500.0, refused="no skill against last value"), "no skill"),
+        (ahead(500.0, made_at=NOW - 3600.0), "old"),
+        (ahead(500.0, made_at=NOW + 60.0), "old"),
+        (ahead(-500.0), "absurd"),
+    ],
+)
+def test_a_forecast_that_is_refused_old_or_absurd_changes_nothing(forecast: Forecast, why: str) -> None:
+    assert target(seen(service(4), flat(40.0), forecast)) == 4
+    (decision,) = POLICY.decide(seen(service(4), flat(60.0), forecast))
+    assert isinstance(decision, Decision)
+    assert any(why in fact for fact in decision.evidence)
+
+
+@pytest.mark.parametrize("series", [None, flat(5.0, ends=NOW - 120.0), flat(float("nan"))])
+def test_stale_or_missing_load_never_shrinks_but_a_forecast_may_still_grow(series: Series | None) -> None:
+    assert "stale or missing" in note(seen(service(4), series))
+    assert target(seen(service(4), series, ahead(75.0))) == 8
+
+
+def test_a_window_that_was_not_watched_whole_does_not_shrink() -> None:
+    assert target(seen(service(4), flat(5.0, seconds=60.0))) == 4
+
+
+def test_shrinking_waits_for_the_stabilisation_window() -> None:
+    series = flat(5.0)
+    series.values[10:16] = 38.0  # a peak two minutes ago, longer than the average
+    assert target(seen(service(4), series)) == 4
+
+
+def test_a_storage_stall_gives_no_gpu_scale_up() -> None:
+    stall = Finding(id="f", at=NOW, cause=Cause.IO_STALL, subject="web", score=1.0, confidence=0.9)
+    gpu = service(4, gpus_per_replica=1)
+    assert "io_stall" in note(seen(gpu, flat(80.0), findings=(stall,)))
+    assert target(seen(gpu, flat(80.0))) == 8
+    assert target(seen(service(4), flat(80.0), findings=(stall,))) == 8, "no GPUs, no gate"
+
+
+@given(value=st.floats(0, 1e6), load=st.floats(0, 150.0), replicas=st.integers(1, 20))
+def test_no_forecast_ever_gives_less_than_the_reactive_rule(value: float, load: float, replicas: int) -> None:
+    one = service(replicas)
+    assert target(seen(one, flat(load), ahead(value))) >= target(seen(one, flat(load)))
+
+
+@given(st.sets(st.integers(0, 32)), st.floats(0, 100.0))
+def test_less_data_never_takes_more_away(dropped: set[int], load: float) -> None:
+    whole, part = flat(load), flat(load)
+    part.values[sorted(dropped)] = np.nan
+    assert target(seen(service(6), part)) >= min(6, target(seen(service(6), whole)))
+
+
+def test_the_lead_is_measured_once_there_are_five_starts() -> None:
+    assert lead(service(), Rule(), 30.0) == (300.0, "default, 0 starts measured")
+    seconds, source = lead(service(start_s=(20.0, 20.0, 20.0, 20.0, 40.0)), Rule(), 30.0)
+    assert seconds == pytest.approx(32.0 + 30.0)
+    assert "5 starts" in source
+
+
+def test_demand_is_the_largest_on_the_way_and_linear_between_points() -> None:
+    forecast = ahead(10.0, made_at=NOW)
+    forecast.values[1] = [10.0, 70.0, 10.0, 10.0, 10.0, 10.0]
+    assert demand(forecast, NOW, 300.0, 0.9) == pytest.approx(10.0)
+    assert demand(forecast, NOW, 450.0, 0.9) == pytest.approx(40.0)
+    assert demand(forecast, NOW, 900.0, 0.9) == pytest.approx(70.0)
+
+
+def test_the_average_smooths_one_scrape_and_the_peak_remembers() -> None:
+    series = flat(10.0)
+    series.values[-1] = 40.0
+    load, peak = reactive(series, NOW, Rule())
+    assert load == pytest.approx(20.0)
+    assert peak == pytest.approx(20.0)
+
+
+def test_the_same_snapshot_from_its_bytes_gives_the_same_bytes() -> None:
+    snapshot = seen(service(4), flat(60.0), ahead(75.0))
+    again = decode(Snapshot, encode(snapshot))
+    assert encode(list(POLICY.decide(snapshot))) == encode(list(POLICY.decide(again)))
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"quantil": 0.9}, "quantil"),
+        ({"quantile": 1.5}, "quantile"),
+        ({"stabilise_s": "soon"}, "stabilise_s"),
+        ({"grow_by": 0}, "grow_by"),
+    ],
+)
+def test_wrong_settings_are_refused_by_their_path(section: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"policies\.prescale\.{key}"):
+        Prescale.from_settings(section, "aiops.yaml")
