@@ -105,20 +105,22 @@ def _v1(controller: Path, needed: str) -> Path | None:
 
 def _v2(root: Path) -> dict[str, Path]:
     """Our own subtree of a unified hierarchy, with the controllers that could be enabled in it."""
+    place = root / "aiops"
     try:
         offered = (root / "cgroup.controllers").read_text().split()
-        place = root / "aiops"
-        for kind in ("cpu", "memory", "io"):
-            if kind in offered:
-                _write(root / "cgroup.subtree_control", f"+{kind}")
         place.mkdir(exist_ok=True)
-        for kind in ("cpu", "memory", "io"):
-            if kind in offered:
-                _write(place / "cgroup.subtree_control", f"+{kind}")
-        enabled = (place / "cgroup.subtree_control").read_text().split()
     except OSError:
         return {}
-    return {kind: place for kind in ("cpu", "memory", "io") if kind in enabled}
+    kinds = [kind for kind in ("cpu", "memory", "io") if kind in offered]
+    return {kind: place for kind in kinds if _enabled(root, kind) and _enabled(place, kind)}
+
+
+def _enabled(group: Path, kind: str) -> bool:
+    try:
+        _write(group / "cgroup.subtree_control", f"+{kind}")
+    except OSError:
+        return False
+    return True
 
 
 def _write(path: Path, text: str) -> None:
