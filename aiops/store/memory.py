@@ -154,10 +154,10 @@ class _Ledger(_Lease):
     def record(self, snapshot: Snapshot, decided: Decided) -> None:
         """See `Ledger.record`."""
         self._check_epoch(snapshot.epoch)
+        moved = {one.id: advanced(self._entries[one.id], one.state, snapshot.now, one.verdict) for one in decided.transitions}
         again = {one.id for one in decided.admissions} & self._admissions.keys()
         if snapshot.id in self._cycles or again:
             raise Permanent(f"ledger: cycle {snapshot.id} was recorded before")
-        moved = {one.id: advanced(self._entries[one.id], one.state, snapshot.now, one.verdict) for one in decided.transitions}
         self._entries |= moved  # nothing above has changed anything: all or nothing
         self._cycles[snapshot.id] = (snapshot.now, pack(snapshot), encode(decided))
         self._admissions |= {one.id: (one, snapshot.id) for one in decided.admissions}

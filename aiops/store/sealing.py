@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from aiops.model import Floats
 from aiops.store import schema
@@ -23,6 +23,13 @@ from aiops.store.intake import block_start
 Columns = list[tuple[Floats, Floats]]
 GRACE_S = 600.0  # an agent that lost its network for ten minutes still finds its block open
 _IN_ONE_QUERY = 10_000  # numbers in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535
+_axis, _chunk = schema.axis.c, schema.chunk.c
+_AXES = select(_axis.seq, _axis.data).where(_axis.start.between(bindparam("first"), bindparam("last")))
+_CHUNKS = (
+    select(_chunk.series, _chunk.axis, _chunk.data)
+    .where(_chunk.start.between(bindparam("first"), bindparam("last")), _chunk.series.in_(bindparam("ids", expanding=True)))
+    .order_by(_chunk.series, _chunk.start)
+)
 
 
 def seal(db: Database, time: float) -> int:
@@ -46,16 +53,11 @@ def seal(db: Database, time: float) -> int:
 
 def sealed_columns(connection: Connection, ids: Sequence[int], first: float, last: float) -> dict[int, Columns]:
     """Per series number the (times, values) of its chunks that start in [first, last], oldest first."""
-    axis, chunk = schema.axis.c, schema.chunk.c
-    axes = {seq: unpack_times(data) for seq, data in connection.execute(
-        select(axis.seq, axis.data).where(axis.start >= first, axis.start <= last)
-    )}  # fmt: skip
+    span = {"first": first, "last": last}
+    axes = {seq: unpack_times(data) for seq, data in connection.execute(_AXES, span)}
     found: defaultdict[int, Columns] = defaultdict(list)
-    if not axes:
-        return found
-    query = select(chunk.series, chunk.axis, chunk.data).where(chunk.start >= first, chunk.start <= last)
-    for some in portions(ids):
-        for id, on, data in connection.execute(query.where(chunk.series.in_(some)).order_by(chunk.series, chunk.start)):
+    for some in portions(ids) if axes else ():
+        for id, on, data in connection.execute(_CHUNKS, {**span, "ids": some}):
             found[id].append((axes[on], unpack_values(data)))
     return found
 

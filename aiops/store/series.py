@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from threading import RLock
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from aiops.model import Batch, Floats, Query, Series, SeriesKey
 from aiops.store import schema
@@ -20,9 +20,13 @@ from aiops.store.chunk import Ints, pack_tick, unpack_tick
 from aiops.store.database import Database
 from aiops.store.head import Head, merged
 from aiops.store.intake import LATE_S, block_start, first_of_each, fresh, plausible
-from aiops.store.matching import selector, windowed
+from aiops.store.matching import windowed
 from aiops.store.names import SeriesNames
 from aiops.store.sealing import Columns, seal, sealed_columns
+
+# Built once: making a statement takes SQLAlchemy longer than SQLite takes to answer it.
+_GENERATIONS = select(schema.generation)
+_NEW_TICKS = select(schema.tick).where(schema.tick.c.seq > bindparam("known")).order_by(schema.tick.c.seq)
 
 
 class SqlSeries:
@@ -54,14 +58,13 @@ class SqlSeries:
 
     def read(self, query: Query, now: float) -> tuple[Series, ...]:
         """Matching series, sorted by key. See `SeriesStore.read`; UserError for a pattern that is none."""
-        test = selector(query)
         with self._db.read() as connection:
             with self._cache:
                 self._catch_up(connection)
-                wanted = self._names.matching(query.metric, test)
+                wanted = self._names.matching(query)
                 parts = self._open_columns(np.array(sorted(wanted), np.int64))
             for id, columns in sealed_columns(connection, list(wanted), block_start(now - query.window_s), now).items():
-                parts[id].extend(columns)
+                parts[id] = columns + parts[id]
         found = (windowed(wanted[id], *merged(columns), query, now) for id, columns in parts.items())
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.key))
 
@@ -104,7 +107,7 @@ class SqlSeries:
 
     def _catch_up(self, connection: Connection) -> None:
         """Bring the caches to what this transaction sees; what another process sealed or pruned empties them first."""
-        now = {row.name: row.value for row in connection.execute(select(schema.generation))}
+        now = {row.name: row.value for row in connection.execute(_GENERATIONS)}
         if now["series"] != self._names.generation:
             self._names = SeriesNames(now["series"])
         if now["tick"] != self._head.generation:
@@ -112,6 +115,5 @@ class SqlSeries:
             last = connection.scalar(select(func.max(schema.axis.c.start)))
             self._head.newest = -np.inf if last is None else last
         self._names.catch_up(connection)
-        rows = select(schema.tick).where(schema.tick.c.seq > self._head.seq).order_by(schema.tick.c.seq)
-        for seq, time, data in connection.execute(rows):
+        for seq, time, data in connection.execute(_NEW_TICKS, {"known": self._head.seq}):
             self._head.add(seq, time, *unpack_tick(data))
