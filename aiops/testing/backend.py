@@ -29,7 +29,10 @@ from aiops.action import (
     Preempt,
     Receipt,
     RequestCheckpoint,
+    RolloutStep,
+    ScalePool,
     ScaleService,
+    SetPowerLimit,
     Uncordon,
 )
 from aiops.errors import Unreadable
@@ -88,6 +91,13 @@ def scale(service: Service, replicas: int) -> ScaleService:
     return ScaleService(service=service.name, uid=service.uid, version=service.version, replicas=replicas, was=service.replicas)
 
 
+_SELDOM: tuple[Action, ...] = (
+    RolloutStep(service="web", uid="u", revision="r2", share=0.1, was=0.0),
+    ScalePool(pool="p", version="1", nodes=2, was=1),
+    SetPowerLimit(node="n0", gpu="g0", watts=300.0, was=None),
+)
+
+
 class BackendConformance:
     """The suite. Rows that need an action which the backend does not support are skipped by its name."""
 
@@ -129,10 +139,12 @@ class BackendConformance:
         assert stage.backend.supports and stage.backend.supports <= KINDS
 
     def test_an_unsupported_action_is_refused_by_name(self, stage: Stage) -> None:
-        seen = stage.until(settled)
-        stage.backend.supports = stage.backend.supports - {"scale_service"}
-        receipt = stage.backend.apply(admit(scale(seen.services[0], 2)), stage.now())
-        assert receipt.outcome is Outcome.UNSUPPORTED and "scale_service" in receipt.detail
+        wish = next((action for action in _SELDOM if action.kind not in stage.backend.supports), None)
+        if wish is None:
+            pytest.skip(f"the {stage.backend.name} backend supports every action")
+        stage.until(settled)
+        receipt = stage.backend.apply(admit(wish), stage.now())
+        assert receipt.outcome is Outcome.UNSUPPORTED and wish.kind in receipt.detail
         assert stage.effects() == ()
 
     def test_a_denied_admission_has_no_effect(self, stage: Stage) -> None:

@@ -26,7 +26,7 @@ from aiops.action import (
     SetPowerLimit,
     target,
 )
-from aiops.backends.local import actions, endpoints, evidence, machine, picture, power
+from aiops.backends.local import changes, endpoints, evidence, machine, picture, power, preconditions
 from aiops.backends.local.declare import LocalSettings, read
 from aiops.backends.local.journal import Journal
 from aiops.backends.local.state import Phase
@@ -39,7 +39,7 @@ class LocalBackend:
     """One machine. Safe to call from several threads; one process at a time owns a state directory."""
 
     name: ClassVar[str] = "local"
-    supports: frozenset[str] = actions.SUPPORTS
+    supports: frozenset[str] = preconditions.SUPPORTS
 
     def __init__(self, settings: LocalSettings, failpoint: Callable[[str], None] = lambda point: None) -> None:
         """`failpoint` is told the name of each point at which a crash would be interesting; tests die there."""
@@ -92,7 +92,7 @@ class LocalBackend:
         if known is not None:
             return known
         view = self._view(action, now)
-        refused = actions.refusal(self._supervisor.book.state, action, view)
+        refused = preconditions.refusal(self._supervisor.book.state, action, view)
         return refused if refused is not None else self._effect(admission, action, view)
 
     def _known(self, admission: Admission) -> tuple[Outcome, str] | None:
@@ -109,7 +109,7 @@ class LocalBackend:
             return Outcome.ALREADY, "found done"
         return None
 
-    def _effect(self, admission: Admission, action: Action, view: actions.View) -> tuple[Outcome, str]:
+    def _effect(self, admission: Admission, action: Action, view: preconditions.View) -> tuple[Outcome, str]:
         row = {"at": view.now, "kind": action.kind, "target": target(action)}
         self._journal.write(admission.id, "begin", row)
         self._failpoint("after_begin")
@@ -118,7 +118,7 @@ class LocalBackend:
             problem = power.write_watts(real.gpu, real.watts)
             if problem:
                 return Outcome.FAILED, problem
-        state = actions.change(self._supervisor.book.state, action, admission.id, view)
+        state = changes.change(self._supervisor.book.state, action, admission.id, view)
         self._supervisor.book.put(state)
         self._failpoint("after_state")
         detail = self._carry_out(real, view.now)
@@ -134,10 +134,10 @@ class LocalBackend:
             return "enforced" if imposed else "accounted, not enforced"
         return ""
 
-    def _view(self, action: Action, now: float) -> actions.View:
+    def _view(self, action: Action, now: float) -> preconditions.View:
         nodes = machine.nodes(self.settings, self._supervisor.book.state)
         links = machine.links(self.settings, nodes, self._supervisor.enforced_links())
-        return actions.View(settings=self.settings, nodes=nodes, links=links, now=now, proof=self._proof(action, now))
+        return preconditions.View(settings=self.settings, nodes=nodes, links=links, now=now, proof=self._proof(action, now))
 
     def _proof(self, action: Action, now: float) -> Checkpoint | None:
         """The target run's checkpoint, read afresh: what a cycle saw some seconds ago may be gone."""

@@ -1,4 +1,4 @@
-"""Is an action's effect there? Pure, from the state alone: the third of the questions in `actions.py`.
+"""Is an action's effect there? Pure, from the state alone: the third question, after `preconditions.py` and `changes.py`.
 
 Every change of the state carries the admission that made it (`by`), so that the answer for the newest change of a target is
 exact. For an older one the target itself is compared with what was wanted.

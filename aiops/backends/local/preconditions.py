@@ -1,4 +1,4 @@
-"""What each action means on one machine, as three pure questions: may it be done now, what does it change, is it there?
+"""May an action be done now? The first of three pure questions; `changes.py` and `evidence.py` have the others.
 
 `refusal` is asked at the moment of effect, under the lock that also guards the change: nothing moves in between.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiops.action import (
     Action,
@@ -32,10 +32,10 @@ from aiops.action import (
     TuneJob,
     Uncordon,
 )  # fmt: skip
-from aiops.backends.local import jobs, place
+from aiops.backends.local import place
 from aiops.backends.local.declare import LocalSettings
-from aiops.backends.local.state import HoldRecord, JobRecord, NodeRecord, ShareRecord, State
-from aiops.model import Checkpoint, JobState, Link, Node, NodeState
+from aiops.backends.local.state import JobRecord, State
+from aiops.model import Checkpoint, JobState, Link, Node
 
 JobAction = RequestCheckpoint | Preempt | Requeue | Suspend | Resume | Migrate | LendQueue | TuneJob
 NodeAction = Cordon | Uncordon | Drain
@@ -219,13 +219,13 @@ def _link_refusal(state: State, action: LinkAction, view: View) -> Refusal | Non
         return Outcome.STALE, f"link {action.link} does not exist"
     match action:
         case LimitBandwidth():
-            known = state.caps.get(_share(action.link, action.owner))
+            known = state.caps.get(share_key(action.link, action.owner))
             found = known.bytes_per_s if known else None
             return None if found == action.was else (Outcome.STALE, f"cap is {found}, not {action.was}")
         case ReserveBandwidth():
             return _reserve_refusal(state, action, view)
         case ReleaseBandwidth():
-            known = state.guarantees.get(_share(action.link, action.owner))
+            known = state.guarantees.get(share_key(action.link, action.owner))
             return None if known else (Outcome.STALE, f"{action.owner} has no guarantee on {action.link}")
 
 
@@ -259,98 +259,6 @@ def _gpu_refusal(action: SetPowerLimit, view: View) -> Refusal | None:
     return None
 
 
-def _share(link: str, owner: str) -> str:
+def share_key(link: str, owner: str) -> str:
+    """Key of one owner's share of a link in the state."""
     return f"{link}/{owner}"
-
-
-# -- what it changes ---------------------------------------------------------------------------------------------------
-
-
-def change(state: State, action: Action, by: str, view: View) -> State:
-    """The state in which the action was carried out by admission `by`. Only after `refusal` said None."""
-    match action:
-        case ScaleService():
-            record = state.services[action.service]
-            return state.with_service(
-                action.service, replace(record, replicas=action.replicas, version=record.version + 1, by=by)
-            )
-        case Cordon() | Drain():
-            to = NodeState.CORDONED if isinstance(action, Cordon) else NodeState.DRAINING
-            return state.with_node(action.node, NodeRecord(state=to, reason=action.reason, by=by))
-        case Uncordon():
-            return state.with_node(action.node, NodeRecord(by=by))
-        case HoldCapacity() | ConfirmHold() | ReleaseHold():
-            return _change_hold(state, action, by, view.now)
-        case ReserveBandwidth() | ReleaseBandwidth() | LimitBandwidth():
-            return _change_link(state, action, by)
-        case Rollback():
-            return change(state, action.action, by, view)
-        case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
-            return _change_job(state, action, by, view)
-        case _:
-            return state  # SetPowerLimit lives in the GPU, not in the state
-
-
-def _change_job(state: State, action: JobAction, by: str, view: View) -> State:
-    job = replace(state.jobs[action.job], by=by)
-    match action:
-        case RequestCheckpoint():
-            return state.with_job(replace(job, requested=by, requested_at=view.now))
-        case Suspend():
-            return state.with_job(replace(job, state=JobState.SUSPENDED))
-        case Resume():
-            back = JobState.RUNNING if job.state is JobState.SUSPENDED else JobState.QUEUED
-            return state.with_job(replace(job, state=back))
-        case Requeue():
-            again = replace(job, state=JobState.QUEUED, run=job.run + 1, ended_at=None, started_at=None, reason="")
-            return state.with_job(replace(again, exclude_nodes=action.exclude_nodes))
-        case LendQueue():
-            return state.with_job(replace(job, lender=action.lender, to_nodes=action.nodes))
-        case TuneJob():
-            return state.with_job(replace(job, knobs={**job.knobs, action.knob: action.value}))
-        case Preempt() | Migrate():
-            moving = isinstance(action, Migrate)
-            going = replace(
-                job, then=JobState.QUEUED, evictions=(*job.evictions, view.now), reason="migrates" if moving else "preempted",
-                to_nodes=action.to_nodes if isinstance(action, Migrate) else (),
-                to_gpus=action.to_gpus if isinstance(action, Migrate) else (),
-            )  # fmt: skip
-            return jobs.stop(state, going, view.settings.jobs[job.id].kill_wait, view.now)
-
-
-def _change_hold(state: State, action: HoldAction, by: str, now: float) -> State:
-    match action:
-        case HoldCapacity():
-            record = HoldRecord(
-                owner=action.owner,
-                fence=action.fence,
-                nodes=action.nodes,
-                gpus=action.gpus,
-                expires_at=now + action.ttl_s,
-                by=by,
-            )
-            fences = {**state.fences, action.hold: action.fence}
-            return replace(state, holds={**state.holds, action.hold: record}, fences=fences)
-        case ConfirmHold():
-            record = replace(state.holds[action.hold], confirmed=True, expires_at=_NEVER, by=by)
-            return replace(state, holds={**state.holds, action.hold: record})
-        case ReleaseHold():
-            return replace(state, holds={name: row for name, row in state.holds.items() if name != action.hold})
-
-
-_NEVER = 1e12
-
-
-def _change_link(state: State, action: LinkAction, by: str) -> State:
-    key = _share(action.link, action.owner)
-    match action:
-        case ReserveBandwidth():
-            share = ShareRecord(link=action.link, owner=action.owner, bytes_per_s=action.bytes_per_s, by=by)
-            return replace(state, guarantees={**state.guarantees, key: share})
-        case ReleaseBandwidth():
-            return replace(state, guarantees={name: row for name, row in state.guarantees.items() if name != key})
-        case LimitBandwidth():
-            caps = {name: row for name, row in state.caps.items() if name != key}
-            if action.bytes_per_s is not None:
-                caps[key] = ShareRecord(link=action.link, owner=action.owner, bytes_per_s=action.bytes_per_s, by=by)
-            return replace(state, caps=caps)
