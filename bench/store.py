@@ -30,7 +30,7 @@ from aiops.store.sealing import seal
 
 T0 = 1_699_999_200.0  # a block boundary
 STEP_S = 10.0
-ROW_TICKS = 240  # of the baseline, which would take minutes: its rates fall from here on, so this flatters it
+ROW_TICKS = 60  # of the baseline, which would take minutes: its rates fall from here on, so this flatters it
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def ours(series: int, ticks: int, url: str | None, console: Console) -> dict[str
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(data_dir=Path(directory), store=StoreSettings(samples=1e9))
         store = open_store(url, settings)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         for i in track(range(ticks), f"{series} series, ours", console=console, transient=True):
             store.append(Batch(T0 + STEP_S * i, keys, values[i]))
-        ingest_s = time.perf_counter() - start
+        ingest_s, busy_s = time.perf_counter() - start, time.process_time() - busy
         end = T0 + STEP_S * ticks
         seal(store._db, end + 86400.0)
         one = Query(metric="metric_0", matchers=(Matcher("gpu", "0"), Matcher("node", "n0")), window_s=1e9)
@@ -103,7 +103,7 @@ def ours(series: int, ticks: int, url: str | None, console: Console) -> dict[str
         stored = samples_bytes(store._db) if store._db.sqlite else float("nan")
         store.close()
     n = series * ticks
-    return {"ingest": n / ingest_s, "bytes": stored / n, "read": day * 1000, "scan": n / scan}
+    return {"ingest": n / ingest_s, "ingest_cpu": n / busy_s, "bytes": stored / n, "read": day * 1000, "scan": n / scan}
 
 
 def samples_bytes(database: object) -> float:
@@ -134,19 +134,25 @@ def rows(series: int, ticks: int) -> dict[str, float]:
         connection.execute(
             "CREATE TABLE sample (series INTEGER, time REAL, value REAL, PRIMARY KEY (series, time)) WITHOUT ROWID"
         )
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         for i in range(ticks):
             row = T0 + STEP_S * i
             connection.executemany("INSERT INTO sample VALUES (?, ?, ?)", tick_rows(row, values[i]))
             connection.commit()
-        ingest_s = time.perf_counter() - start
+        ingest_s, busy_s = time.perf_counter() - start, time.process_time() - busy
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         one = timed(lambda: np.array(connection.execute("SELECT time, value FROM sample WHERE series = 0").fetchall()), 50)
         scan = timed(lambda: np.array(connection.execute("SELECT series, time, value FROM sample").fetchall()))
         size = path.stat().st_size
         connection.close()
     n = series * ticks
-    return {"ingest": n / ingest_s, "bytes": size / n, "read": one * 1000 * wanted / ticks, "scan": n / scan}
+    return {
+        "ingest": n / ingest_s,
+        "ingest_cpu": n / busy_s,
+        "bytes": size / n,
+        "read": one * 1000 * wanted / ticks,
+        "scan": n / scan,
+    }
 
 
 def tick_rows(at: float, values: np.ndarray) -> Iterator[tuple[int, float, float]]:
@@ -155,7 +161,8 @@ def tick_rows(at: float, values: np.ndarray) -> Iterator[tuple[int, float, float
 
 
 GOALS = {  # figure: unit, goal, which is better
-    "ingest": ("samples/s", 1e6, "higher"),
+    "ingest": ("samples/s", 1e6, "higher"),  # by the wall: mostly the disk's time to make each tick durable
+    "ingest_cpu": ("samples per CPU second", 1e6, "higher"),
     "bytes": ("bytes/sample", 2.9, "lower"),
     "read": ("ms per series", 0.5, "lower"),
     "scan": ("samples/s", 3000 * 8640 / 0.8, "higher"),

@@ -40,6 +40,14 @@ class SqlStore(SqlSeries, SqlRecords, SqlLedger, SqlOrders, SqlOutbox, SqlLease)
         with self._db.write() as connection:
             return prune(connection, self._keep, now)
 
+    def damage(self) -> tuple[str, ...]:
+        """What SQLite's own integrity check finds wrong with the file; PostgreSQL looks after its files itself."""
+        if not self._db.sqlite:
+            return ()
+        with self._db.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+        return tuple(line for line in found if line != "ok")
+
     def close(self) -> None:
         """Finish writes and let go."""
         self._db.close()
