@@ -17,7 +17,7 @@ from prometheus_client.samples import Exemplar
 
 from aiops import __version__
 from aiops.action import Admission, Mode
-from aiops.api import recommend, samples
+from aiops.api import accuracy, recommend, samples
 from aiops.api.problem import Problem
 from aiops.api.status import Status
 from aiops.api.view import View
@@ -68,6 +68,7 @@ class Exposition:
     def __init__(self, view: View) -> None:
         self.view = view
         self._tally = Tally(view.clock.now())
+        self._accuracy = accuracy.Accuracy()
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
@@ -89,6 +90,7 @@ class Exposition:
         newest = self.view.store.forecasts(0.0)
         fresh = [f for f in newest if now - f.made_at <= recommend.PERIODS * self.view.settings.every.forecast]
         yield from forecasts(fresh, now)
+        yield self._accuracy.family(self.view.store, [f.target for f in fresh], now)
         try:
             cluster = self.view.latest.at(now).cluster
         except Problem:
@@ -104,7 +106,7 @@ def gauge(name: str, help: str, value: float) -> Metric:
 
 
 def daemon(status: Status) -> Iterator[Metric]:
-    """The daemon's own state."""
+    """The daemon's own state. Collectors report theirs as samples, which `samples` hands on."""
     yield InfoMetricFamily("aiops_build", "What is running.", value={"version": __version__})
     yield gauge("aiops_ready", "Whether the daemon is ready to be relied upon.", float(status.ready))
     yield gauge("aiops_leader", "Whether this daemon holds the lease.", float(status.leader))
@@ -113,14 +115,6 @@ def daemon(status: Status) -> Iterator[Metric]:
         yield gauge("aiops_last_cycle_timestamp_seconds", "When the newest cycle started.", status.last_cycle_at)
     if status.last_cycle_s is not None:
         yield gauge("aiops_last_cycle_duration_seconds", "How long the newest cycle took.", status.last_cycle_s)
-    up = GaugeMetricFamily("aiops_collector_up", "Whether a collector's last attempt succeeded.", labels=["collector"])
-    name = "aiops_collector_last_success_timestamp_seconds"
-    last = GaugeMetricFamily(name, "When a collector last succeeded.", labels=["collector"])
-    for state in status.collectors:
-        up.add_metric([state.name], float(state.ok))
-        if state.last_success_at is not None:
-            last.add_metric([state.name], state.last_success_at)
-    yield from (up, last)
 
 
 def decided(tally: Tally) -> Iterator[Metric]:

@@ -13,7 +13,10 @@ from aiops.api.view import View
 from aiops.model import Query
 
 MOST = 200_000  # samples in one scrape
-OURS = ("aiops_", "cluster_", "service_replicas", "service_ready_replicas")
+OURS = (
+    "aiops_build", "aiops_decisions", "aiops_forecast", "aiops_notifications", "aiops_recommended", "cluster_nodes",
+    "cluster_gpus", "cluster_jobs", "service_replicas", "service_ready_replicas",
+)  # fmt: skip
 _PAIR = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 _ESCAPES = {'\\"': '"', "\\n": "\n", "\\\\": "\\"}
 

@@ -36,6 +36,7 @@ def test_a_mode_order_names_policy_and_mode(house: House) -> None:
     body = b'{"kind": "set_mode", "target": "prescale", "mode": "advise"}'
     assert Client(house).post("/api/v1/orders", body).status_code == 201
     assert given_orders(house)[0].target == "prescale=advise"
+    assert Client(house).get("/api/v1/status").json()["modes"] == {"prescale": "advise"}
 
 
 def test_the_kill_switch_engages_and_releases(house: House) -> None:

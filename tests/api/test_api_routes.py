@@ -211,3 +211,14 @@ def test_forecast_history_keeps_the_newest_when_limited(house: House) -> None:
     house.store.made.append(forecast(str(LOAD), NOW - 1, 100.0))
     found = Client(house).get(f"/api/v1/forecasts/history?target={LOAD}&limit=1").json()
     assert [f["made_at"] for f in found["items"]] == [NOW - 1]
+
+
+def test_collectors_are_known_by_their_own_samples(house: House) -> None:
+    from dataclasses import replace
+
+    house.status = replace(house.status, collectors=())
+    for metric, value in (("success", 0.0), ("duration_seconds", 2.0), ("last_success_timestamp_seconds", NOW - 300)):
+        key = SeriesKey.of(f"aiops_collector_{metric}", collector="nvml", node="a")
+        house.store.series[key] = (np.array([NOW - 5]), np.array([value]))
+    (found,) = Client(house).get("/api/v1/status").json()["collectors"]
+    assert (found["name"], found["ok"], found["seconds"], found["last_success_at"]) == ("nvml", False, 2.0, NOW - 300)

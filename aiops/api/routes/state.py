@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
 from aiops import __version__
+from aiops.action import Mode, Order, OrderKind
 from aiops.api import page
-from aiops.api.view import Seen, answer
+from aiops.api.status import CollectorState
+from aiops.api.view import Seen, View, answer
+from aiops.model import Query
 
 router = APIRouter(prefix="/api/v1", tags=["state"], dependencies=[Depends(page.only_known)])
 SECRET_WORDS = ("token", "secret", "password", "key", "credential", "authorization", "dsn")
@@ -30,10 +33,42 @@ async def status(view: Seen) -> Response:
             "version": __version__,
             "language": view.settings.language,
             "status": own,
-            "modes": {name: policy.mode for name, policy in view.settings.policies.items()},
+            "collectors": own.collectors or await view.read(collectors, view, now),
+            "modes": modes(view, orders),
             "periods": view.settings.every.model_dump(),
             "orders": orders,
         }
+    )
+
+
+def modes(view: View, orders: Iterable[Order]) -> dict[str, str]:
+    """How far each policy may go: its setting, or the newest order `policy=mode`, as `decide` reads it."""
+    found = {name: policy.mode.value for name, policy in view.settings.policies.items()}
+    for order in orders:
+        policy, _, mode = order.target.partition("=")
+        if order.kind is OrderKind.SET_MODE and policy in found:
+            found[policy] = mode if mode in set(Mode) else Mode.OBSERVE.value
+    return found
+
+
+def collectors(view: View, now: float) -> tuple[CollectorState, ...]:
+    """Collectors as their own samples tell: the daemon scrapes itself like anything else."""
+    found: dict[str, dict[str, float]] = {}
+    for metric in ("success", "duration_seconds", "last_success_timestamp_seconds"):
+        query = Query(metric=f"aiops_collector_{metric}", window_s=3 * view.settings.every.scrape)
+        for series in view.store.read(query, now):
+            reading = series.latest(now, query.window_s)
+            if reading.value is not None:
+                found.setdefault(series.key.label("collector") or "", {})[metric] = reading.value
+    return tuple(
+        CollectorState(
+            name=name,
+            ok=values.get("success") == 1.0,
+            last_success_at=values.get("last_success_timestamp_seconds"),
+            seconds=values.get("duration_seconds"),
+        )
+        for name, values in sorted(found.items())
+        if "success" in values
     )
 
 

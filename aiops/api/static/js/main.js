@@ -36,7 +36,7 @@ async function read() {
 
 async function load({ metric, labels }) {
   const match = labels.map(([name, value]) => `&match=${encodeURIComponent(`${name}=${value}`)}`).join("");
-  const { series } = await tryGet(`series/data?metric=${metric}${match}&window=3h&step=30s`, { series: [] });
+  const { series } = await tryGet(`series/data?metric=${metric}${match}&window=2h&step=20s`, { series: [] });
   return series[0] ?? null;
 }
 
@@ -58,7 +58,7 @@ function draw(seen) {
   const byHost = byNode(seen.latest.items.filter((one) => GAUGES.includes(one.metric)), seen.counters);
   part("hosts", byHost, () => hosts(byHost));
   part("forecasts", seen.foreseen.items.map(({ age_seconds, ...rest }) => rest), () => tables.forecasts(seen.foreseen.items, seen.foreseen.total));
-  part("collectors", seen.state.status.collectors, () => tables.collectors(seen.state.status.collectors));
+  part("collectors", seen.state.collectors, () => tables.collectors(seen.state.collectors));
   fixed(seen.state);
   tick();
 }

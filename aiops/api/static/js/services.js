@@ -2,7 +2,7 @@
 
 import { Chart, columns, quantiles } from "./chart.js";
 import { chip, empty, h, swap, table } from "./dom.js";
-import { hour, now, number } from "./format.js";
+import { ago, hour, now, number } from "./format.js";
 import { t, word } from "./i18n.js";
 
 const charts = new Map();
@@ -61,7 +61,8 @@ function foot(service, forecast) {
     h("span", { class: "band" }, t("band")), h("span", { class: "capacity" }, t("capacity")));
   if (!forecast) return [legend, h("p", { class: "small muted" }, t("forecast.none"))];
   const { low, middle, high } = quantiles(forecast);
-  const ahead = Math.max(0, forecast.times.findIndex((time) => time >= now() + 900));
+  const ahead = forecast.times.findIndex((time) => time >= now() + 900);
+  if (ahead < 0) return [legend, h("p", { class: "small warn-text" }, t("forecast.old"), " ", ago(forecast.made_at))];
   const values = { time: hour(forecast.times[ahead]), middle: number(middle?.[ahead]), low: number(low?.[ahead]), high: number(high?.[ahead]) };
   const rows = forecast.times.map((time, i) => [hour(time), number(low?.[i]), number(middle?.[i]), number(high?.[i])]);
   const headings = [{ text: t("time") }, { text: "P5", n: true }, { text: "P50", n: true }, { text: "P95", n: true }];

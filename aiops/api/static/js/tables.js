@@ -25,7 +25,7 @@ export function jobs(items, total) {
   if (!items.length) return empty(t("jobs.empty"));
   const rows = items.map((job) => [
     h("span", {}, h("span", { class: "strong" }, job.name || job.id), " ", h("span", { class: "muted small" }, job.id)),
-    chip(word("job", job.state), JOBS[job.state] ?? ""), number(job.gpus), job.queue, job.nodes.join(", ") || "—",
+    chip(word("job", job.state), JOBS[job.state] ?? ""), number(job.gpus), job.queue, job.nodes.length ? h("span", { class: "nowrap" }, job.nodes[0], job.nodes.length > 1 ? ` +${job.nodes.length - 1}` : "") : "—",
     job.checkpoint ? ago(job.checkpoint.at) : h("span", { class: "muted" }, t("checkpoint.none")),
     ago(job.started_at ?? job.submitted_at),
   ]);
