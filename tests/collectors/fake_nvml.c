@@ -14,6 +14,7 @@ typedef struct { u64 reference, violation; } violation_t;
 typedef struct { unsigned version, supported; } support_t;
 static device_t devices[64];
 static u64 delivered[16];
+static int gone[16]; /* as the real one: a card once lost stays lost until NVML is opened anew */
 
 static int lookup(const char *key, char *out, size_t size) {
     const char *path = getenv("FAKE_NVML");
@@ -41,7 +42,8 @@ static int global(const char *key, u64 *value) {
 static int text_of(device_t *d, const char *key, char *out, unsigned size) {
     char full[96], flag[16];
     snprintf(full, sizeof full, "%d.lost", d->index);
-    if (lookup(full, flag, sizeof flag) && atoi(flag)) return LOST;
+    if (lookup(full, flag, sizeof flag) && atoi(flag)) gone[d->index] = 1;
+    if (gone[d->index]) return LOST;
     if (d->mig < 0) snprintf(full, sizeof full, "%d.%s", d->index, key);
     else snprintf(full, sizeof full, "%d.mig%d.%s", d->index, d->mig, key);
     return lookup(full, out, size) ? OK : NOT_SUPPORTED;
@@ -65,7 +67,12 @@ static device_t *slot(int index, int mig) {
     return d;
 }
 
-int nvmlInitWithFlags(unsigned flags) { u64 count; (void)flags; return global("count", &count) ? NO_DRIVER : OK; }
+int nvmlInitWithFlags(unsigned flags) {
+    u64 count;
+    (void)flags;
+    memset(gone, 0, sizeof gone);
+    return global("count", &count) ? NO_DRIVER : OK;
+}
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) { static char text[32]; snprintf(text, sizeof text, "fake error %d", code); return text; }
 int nvmlSystemGetDriverVersion(char *out, unsigned size) { snprintf(out, size, "570.00"); return OK; }
