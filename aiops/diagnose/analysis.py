@@ -1,0 +1,187 @@
+"""One diagnosis from end to end: panel and declared graph in, ranked causes with a typed verdict out. Pure.
+
+`analyse` is the road for files and simulator, `examine` its second half, which the live door (`engine.py`) shares: find
+the window, measure, rank, judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiops.diagnose.confidence import confidence
+from aiops.diagnose.derive import Rich, enrich
+from aiops.diagnose.facts import Facts, by_role
+from aiops.diagnose.graph import Graph
+from aiops.diagnose.judge import judge, noticed
+from aiops.diagnose.meaning import Role
+from aiops.diagnose.panel import Panel
+from aiops.diagnose.rank import Suspect, suspects
+from aiops.diagnose.report import Hypothesis, Report
+from aiops.diagnose.shift import AFTER_S, baseline_end, find_window, measure, robust, signs
+from aiops.diagnose.verdicts import Claim
+from aiops.errors import UserError
+from aiops.metrics import Bad
+from aiops.model import Cause, Floats
+
+POOLED = 10
+"""Rows whose mean deviation stands in for an SLI where none is named: few enough to see one entity's fault."""
+POOLED_CAP = 20.0
+"""Scales at which one row stops adding to that mean, so that a single broken sensor does not set the onset."""
+
+
+def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Report:
+    """Diagnose what was noticed at `at` on `sli` (`entity:metric`, or None for 'anything').
+
+    UserError where the SLI names no series or the data do not reach `at`.
+    """
+    seen = panel.until(at + AFTER_S)
+    if not len(seen.times):
+        raise UserError(f"expected data at or before {at:g}: the first point is at {panel.times[0]:g}")
+    rich = enrich(seen, graph)
+    row = find_sli(rich.panel, sli) if sli else _default_sli(rich, graph)
+    return examine(rich, graph, at, row).report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A report, the facts behind it (for pictures and benches), and whether the SLI got worse at all."""
+
+    report: Report
+    facts: Facts
+    noticed: bool
+
+
+def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
+    """Measure, rank and judge one SLI row (None: whatever deviates most) of an enriched panel."""
+    facts = gather(rich, graph, at, sli)
+    ranked = suspects(rich, facts.shifts, graph, sli)
+    claims = judge(facts, ranked)
+    return Analysis(report=_report(facts, ranked, claims, at), facts=facts, noticed=noticed(facts))
+
+
+def gather(rich: Rich, graph: Graph, at: float, sli: int | None) -> Facts:
+    """Window and shifts for one SLI row, or for the rows that deviate most."""
+    window = find_window(_track(rich, at, sli), rich.panel, at)
+    entities = frozenset(rich.panel.entities) | frozenset(graph.types)
+    scope = graph.upstream(rich.panel.entities[sli]) if sli is not None and graph.causes else entities
+    return Facts(
+        rich=rich,
+        graph=graph,
+        window=window,
+        shifts=measure(rich.panel, rich.meanings, window),
+        sli=sli,
+        scope=scope,
+        roles=by_role(rich),
+    )
+
+
+def find_sli(panel: Panel, sli: str) -> int:
+    """Row of `entity:metric`. UserError names some that exist."""
+    names = [f"{e}:{m}" for e, m in zip(panel.entities, panel.metrics, strict=True)]
+    if sli in names:
+        return names.index(sli)
+    alike = [name for name in names if name.partition(":")[0] == sli.partition(":")[0]] or names
+    raise UserError(f"no series {sli!r}: expected ENTITY:METRIC, for example {', '.join(alike[:3])}")
+
+
+def _default_sli(rich: Rich, graph: Graph) -> int | None:
+    """The step time of the job that nothing else depends on, where there is exactly one; else no single SLI."""
+    steps = [i for i, m in enumerate(rich.meanings) if m.role is Role.STEP]
+    causes = {cause for parents in graph.causes.values() for cause in parents}
+    top = [i for i in steps if rich.panel.entities[i] not in causes] or steps
+    return top[0] if len(top) == 1 else None
+
+
+def _track(rich: Rich, at: float, sli: int | None) -> Floats:
+    """(t,) deviation in scales of the SLI in its bad direction, or the mean of the `POOLED` most deviating rows."""
+    baseline = baseline_end(rich.panel.times, rich.panel.step_s, at)
+    if sli is not None:
+        told = rich.meanings[sli]
+        values = rich.panel.values[sli][None]
+        usual, scale = robust(values[:, :baseline])
+        track: Floats = ((values - usual[:, None]) / scale[:, None])[0]
+        return np.abs(track) if told.worse is Bad.NONE else track * (-1.0 if told.worse is Bad.DOWN else 1.0)
+    scored = np.flatnonzero([m.worse is not Bad.NONE for m in rich.meanings])
+    values = rich.panel.values[scored] * signs(rich.meanings)[scored][:, None]
+    usual, scale = robust(values[:, :baseline])
+    with np.errstate(invalid="ignore"):
+        z = (values - usual[:, None]) / scale[:, None]
+    z = np.sort(np.minimum(np.where(np.isfinite(z), z, 0.0), POOLED_CAP), axis=0)[-POOLED:]
+    pooled = z.mean(axis=0) if len(z) else np.zeros(values.shape[1])
+    usual, scale = robust(pooled[None, :baseline])
+    return np.asarray((pooled - usual[0]) / scale[0], dtype=np.float64)
+
+
+def _report(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...], at: float) -> Report:
+    verdict = claims[0].cause if claims else Cause.UNKNOWN
+    window = facts.window
+    onset = float(facts.rich.panel.times[window.onset]) if window.clear and window.onset < len(facts.rich.panel.times) else None
+    return Report(
+        at=at,
+        sli=facts.series(facts.sli) if facts.sli is not None else None,
+        onset=onset,
+        verdict=verdict,
+        confidence=confidence(facts, ranked, claims),
+        causes=hypotheses(facts, ranked, claims),
+        notes=_notes(facts),
+    )
+
+
+def hypotheses(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...]) -> tuple[Hypothesis, ...]:
+    """Claims first, in their order, then every other entity by its score."""
+    scores = {suspect.entity: suspect for suspect in ranked}
+    top = max((suspect.score for suspect in ranked), default=0.0)
+    found: dict[str, Hypothesis] = {}
+    for place, claim in enumerate(claims):
+        if claim.subject not in found:
+            score = max(top + len(claims) - place, scores[claim.subject].score if claim.subject in scores else 0.0)
+            found[claim.subject] = _claimed(facts, claim, score)
+    for suspect in ranked:
+        if suspect.entity not in found:
+            found[suspect.entity] = _suspected(facts, suspect)
+    return tuple(found.values())
+
+
+def _claimed(facts: Facts, claim: Claim, score: float) -> Hypothesis:
+    return Hypothesis(
+        entity=claim.subject,
+        metric=facts.rich.panel.metrics[claim.row] if claim.row >= 0 else None,
+        verdict=claim.cause,
+        score=score,
+        chain=_chain(facts, claim.subject),
+        evidence_for=claim.evidence_for,
+        evidence_against=claim.evidence_against,
+        counterfactual=dict(claim.counterfactual),
+        neighbour=claim.neighbour,
+    )
+
+
+def _suspected(facts: Facts, suspect: Suspect) -> Hypothesis:
+    seen = suspect.row >= 0 and suspect.score > 0
+    return Hypothesis(
+        entity=suspect.entity,
+        metric=facts.rich.panel.metrics[suspect.row] if suspect.row >= 0 else None,
+        verdict=Cause.UNKNOWN,
+        score=suspect.score,
+        chain=_chain(facts, suspect.entity),
+        evidence_for=(facts.evidence(suspect.row),) if seen else (),
+    )
+
+
+def _chain(facts: Facts, entity: str) -> tuple[str, ...]:
+    if facts.sli is None:
+        return (entity,)
+    return facts.graph.chain(entity, facts.entity(facts.sli))
+
+
+def _notes(facts: Facts) -> tuple[str, ...]:
+    notes = []
+    if not facts.graph.causes:
+        notes.append("no topology was given: causes and victims cannot be told apart by dependency, so confidence is lower")
+    if facts.window.baseline < 20:
+        notes.append(f"only {facts.window.baseline} points of normal history: confidence is lower")
+    if not facts.window.clear:
+        notes.append("no clear onset was found: the whole stretch that a late detector may have missed was compared")
+    return tuple(notes)

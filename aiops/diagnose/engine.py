@@ -1,0 +1,127 @@
+"""The live door: `ports.Diagnoser` over the cluster and an hour of stored series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from aiops.diagnose.analysis import Analysis, examine
+from aiops.diagnose.derive import Rich, enrich
+from aiops.diagnose.facts import Facts
+from aiops.diagnose.graph import Graph
+from aiops.diagnose.live import needs, to_graph, to_panel
+from aiops.diagnose.meaning import Role
+from aiops.diagnose.report import Hypothesis
+from aiops.diagnose.verdicts import Claim
+from aiops.diagnose.watch import host_claims, recent_facts
+from aiops.errors import ConfigError
+from aiops.model import Cause, Cluster, Finding, Query, Series
+
+MAX_SLIS = 200
+"""SLIs examined per refresh, most deviating first: 200 jobs of 100 rows each take about a second."""
+WATCH_CONFIDENCE = 0.6
+"""Of a host's own limits, without an SLI that suffers: likely right about the resource, silent about the harm."""
+
+
+class CausalDiagnoser:
+    """Findings on every job and service whose SLI got worse, and on hosts that are beyond their limits."""
+
+    name: ClassVar[str] = "causal"
+
+    @classmethod
+    def from_settings(cls, section: Mapping[str, Any], where: str) -> CausalDiagnoser:
+        """Takes no settings: the graph comes from the cluster."""
+        if section:
+            raise ConfigError(where, "diagnose.causal", f"takes no settings, found {', '.join(sorted(section))}")
+        return cls()
+
+    def needs(self) -> tuple[Query, ...]:
+        """The series to read before each diagnosis."""
+        return needs()
+
+    def diagnose(self, cluster: Cluster, series: Sequence[Series], now: float) -> tuple[Finding, ...]:
+        """Findings that hold at `now`, best first; empty when all is well."""
+        panel = to_panel(cluster, [one for one in series if len(one.times)])
+        if panel is None or len(panel.until(now).times) < 3:
+            return ()
+        graph = to_graph(cluster, panel)
+        rich = enrich(panel.until(now), graph)
+        found = {finding.id: finding for finding in _watch_findings(rich, graph, now)}
+        for finding in _sli_findings(rich, graph, now):
+            found[finding.id] = finding  # the same cause with a victim is the better finding
+        return tuple(sorted(found.values(), key=lambda finding: (-finding.confidence, -finding.score, finding.id)))
+
+
+def _sli_findings(rich: Rich, graph: Graph, now: float) -> Iterator[Finding]:
+    facts = recent_facts(rich, graph, now)
+    slis = [row for role in (Role.STEP, Role.LATENCY, Role.QUEUE_WAIT) for row in facts.rows(role) if facts.z(row) > 0]
+    for row in sorted(slis, key=lambda row: -facts.z(row))[:MAX_SLIS]:
+        entity = facts.entity(row)
+        if entity.partition(":")[0] not in ("job", "service", "queue"):
+            continue
+        scope = graph.upstream(entity)
+        keep = np.flatnonzero([name in scope for name in rich.panel.entities])
+        part = Rich(panel=rich.panel.take(keep), meanings=tuple(rich.meanings[i] for i in keep))
+        analysis = examine(part, graph, now, int(np.searchsorted(keep, row)))
+        if analysis.noticed:
+            yield _finding(analysis, now)
+
+
+def _finding(analysis: Analysis, now: float) -> Finding:
+    report = analysis.report
+    first = report.causes[0]
+    subject = first.entity if report.verdict is not Cause.UNKNOWN else (report.sli or "").partition(":")[0]
+    return Finding(
+        id=f"{report.verdict.value}:{subject}",
+        at=now,
+        cause=report.verdict,
+        subject=subject,
+        score=first.score,
+        confidence=report.confidence,
+        since=report.onset,
+        sli=report.sli,
+        chain=first.chain,
+        evidence_for=first.evidence_for,
+        evidence_against=first.evidence_against,
+        counterfactual=dict(first.counterfactual),
+        neighbour=first.neighbour,
+        summary=summary(report.verdict, subject, report.sli, first),
+    )
+
+
+def summary(verdict: Cause, subject: str, sli: str | None, first: Hypothesis) -> str:
+    """One sentence for people: what, where, what it costs."""
+    told = f"{verdict.value.replace('_', ' ')} at {subject}"
+    if sli:
+        told += f", seen in {sli}"
+    if "step_s" in first.counterfactual:
+        told += (
+            f": a step takes {first.counterfactual['step_now_s']:.3g} s and would take {first.counterfactual['step_s']:.3g} s"
+        )
+    return told
+
+
+def _watch_findings(rich: Rich, graph: Graph, now: float) -> Iterator[Finding]:
+    facts = recent_facts(rich, graph, now)
+    for claim in host_claims(facts):
+        yield _watched(facts, claim, now)
+
+
+def _watched(facts: Facts, claim: Claim, now: float) -> Finding:
+    since = facts.since(claim.row) if claim.row >= 0 else np.inf
+    return Finding(
+        id=f"{claim.cause.value}:{claim.subject}",
+        at=now,
+        cause=claim.cause,
+        subject=claim.subject,
+        score=float(facts.shifts.score[claim.row]) if claim.row >= 0 else 0.0,
+        confidence=WATCH_CONFIDENCE,
+        since=float(since) if np.isfinite(since) else None,
+        chain=(claim.subject,),
+        evidence_for=claim.evidence_for,
+        evidence_against=claim.evidence_against,
+        neighbour=claim.neighbour,
+        summary=f"{claim.cause.value.replace('_', ' ')} at {claim.subject}: {claim.evidence_for[0].text}",
+    )

@@ -1,0 +1,92 @@
+"""From facts to claims: is anything wrong at all, and if so of which kind. The order of questions is the policy.
+
+1 are the sensors to be believed; 2 did the SLI get worse; 3 is it a job (seconds of a step) or a service; 4 only more load?
+Answers are claims, best first; none at all means `unknown`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiops.diagnose.facts import SURE_RATIO, SURE_Z, Facts
+from aiops.diagnose.meaning import Role
+from aiops.diagnose.rank import Suspect
+from aiops.diagnose.sensors import sensor_claims
+from aiops.diagnose.verdicts import Claim, job_claims, split_of
+from aiops.model import Cause
+
+LOAD_RATIO = 0.15
+"""Least growth of the load that can explain a slower service: below, the load is what it always does."""
+SERVICE_SCORE = 5.0
+"""Least score of the first suspect to call a service faulty: the best of 100 normal rows reaches about 4."""
+
+
+def judge(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, ...]:
+    """Claims, best first; empty where the truth is `unknown`."""
+    broken = sensor_claims(facts)
+    if any(claim.row == facts.sli for claim in broken):
+        return tuple(sorted(broken, key=lambda claim: claim.row != facts.sli))
+    split = split_of(facts)
+    if split is not None:
+        claims = job_claims(facts, split)
+        return (*claims, *broken) if claims else broken
+    if not noticed(facts):
+        return broken
+    load = _load_claim(facts)
+    if load is not None:
+        return (load, *broken)
+    return (*_service_claims(facts, ranked), *broken)
+
+
+def noticed(facts: Facts) -> bool:
+    """True where the SLI got worse for sure; without an SLI, where the pooled deviation did."""
+    if facts.sli is None:
+        return facts.window.clear
+    worse = float(facts.shifts.worse[facts.sli])
+    usual, scale = abs(float(facts.shifts.usual[facts.sli])), float(facts.shifts.scale[facts.sli])
+    return bool(np.isfinite(worse) and worse >= SURE_Z * scale * 0.5 and worse >= SURE_RATIO * usual * 0.2)
+
+
+def _load_claim(facts: Facts) -> Claim | None:
+    """More requests at the SLI's own entity, and nothing else that would explain it."""
+    if facts.sli is None:
+        return None
+    entity = facts.entity(facts.sli)
+    grown = [row for row in facts.rows(Role.LOAD, {entity}) if facts.z(row) >= 3.0 and facts.ratio(row) >= LOAD_RATIO]
+    if not grown:
+        return None
+    inner = [
+        row
+        for role in (Role.GPU_ERROR, Role.THERMAL, Role.POWER_CAP, Role.MEM_PRESSURE, Role.ERRORS)
+        for row in facts.rows(role)
+        if facts.hurts(row)
+    ]
+    if inner:
+        return None
+    proof = (facts.evidence(facts.sli), facts.evidence(grown[0], f"requests to {entity}"))
+    return Claim(cause=Cause.LOAD_CHANGE, subject=entity, row=grown[0], weight=1.0, evidence_for=proof)
+
+
+def _service_claims(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, ...]:
+    """The first suspect, typed by what it shows inside, else a fault of the service without a known kind."""
+    if not ranked or ranked[0].score < SERVICE_SCORE or ranked[0].row < 0:
+        return ()
+    first = ranked[0]
+    kind = _service_kind(facts, first)
+    proof = (facts.evidence(first.row),)
+    return (Claim(cause=kind, subject=first.entity, row=first.row, weight=1.0, evidence_for=proof),)
+
+
+def _service_kind(facts: Facts, suspect: Suspect) -> Cause:
+    kinds = {
+        Role.CPU_BUSY: Cause.CPU_CONTENTION,
+        Role.CPU_PRESSURE: Cause.CPU_CONTENTION,
+        Role.MEM_PRESSURE: Cause.MEMORY_PRESSURE,
+        Role.NET_LATENCY: Cause.NET_CONTENTION,
+        Role.NET_ERROR: Cause.NET_CONTENTION,
+        Role.DISK_LATENCY: Cause.IO_STALL,
+        Role.IO_PRESSURE: Cause.IO_STALL,
+    }
+    if suspect.network > max(suspect.internal, suspect.external):
+        return Cause.NET_CONTENTION
+    return kinds.get(facts.rich.meanings[suspect.row].role, Cause.SERVICE_FAULT)

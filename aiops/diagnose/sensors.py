@@ -1,0 +1,114 @@
+"""Sensors that cannot be believed: impossible values, frozen readings, readings that contradict their neighbours.
+
+A broken sensor is a finding of its own and never a cause of a slow step. Comes before the verdicts on jobs and services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aiops.diagnose.facts import Facts
+from aiops.diagnose.meaning import Role
+from aiops.diagnose.verdicts import Claim
+from aiops.model import Cause, Evidence, Floats
+
+POSSIBLE: dict[Role, tuple[float, float]] = {
+    Role.GPU_TEMP: (-20.0, 115.0),  # GPUs shut down at about 100-105 degrees; 127 and 255 are what a dead sensor answers
+    Role.GPU_UTIL: (0.0, 1.05),
+    Role.SM_ACTIVE: (0.0, 1.05),
+    Role.GPU_POWER: (0.0, 2000.0),
+    Role.STEP: (0.0, np.inf),
+    Role.LATENCY: (0.0, np.inf),
+}
+"""Ranges outside of which a reading is not a reading."""
+ODDS = 16.0
+"""-log odds from which a run of equal readings is no accident: 1e-7, for thousands of rows looked at every 30 s."""
+AGREE = 0.1
+"""Witnesses that moved by less than this say that nothing happened."""
+CONTRADICTED = 0.3
+"""A reading that moved by more than this, against all witnesses, is wrong."""
+_ACTIVITY = (Role.SM_ACTIVE, Role.GPU_POWER, Role.GPU_UTIL)
+
+
+def sensor_claims(facts: Facts) -> tuple[Claim, ...]:
+    """Broken sensors, the surest first."""
+    found = [*_impossible(facts), *_contradicting(facts), *_frozen(facts)]
+    best: dict[str, Claim] = {}
+    for claim in sorted(found, key=lambda claim: -claim.weight):
+        best.setdefault(claim.subject, claim)
+    return tuple(best.values())
+
+
+def _claim(facts: Facts, row: int, weight: float, text: str) -> Claim:
+    level = float(facts.shifts.level[row])
+    said = Evidence(text=text, series=facts.series(row), value=level if np.isfinite(level) else None)
+    return Claim(cause=Cause.SENSOR_FAULT, subject=facts.entity(row), row=row, weight=weight, evidence_for=(said,))
+
+
+def _impossible(facts: Facts) -> Iterator[Claim]:
+    for role, (low, high) in POSSIBLE.items():
+        for row in facts.roles.get(role, ()):
+            level = float(facts.shifts.level[row])
+            if "ratio" not in facts.rich.panel.metrics[row] and role in (Role.GPU_UTIL, Role.SM_ACTIVE):
+                continue  # percent by another exporter
+            if level < low or level > high:
+                yield _claim(facts, row, 3.0, f"{facts.series(row)} reads {level:g}: possible is {low:g} to {high:g}")
+
+
+def _contradicting(facts: Facts) -> Iterator[Claim]:
+    """One activity reading of a GPU moved far, and every other one, and its computing time, stayed."""
+    for entity in dict.fromkeys(facts.entity(row) for row in facts.roles.get(Role.SM_ACTIVE, ())):
+        rows = [row for role in _ACTIVITY for row in facts.rows(role, {entity}) if np.isfinite(facts.ratio(row))]
+        work = [row for row in facts.rows(Role.COMPUTE, {entity}) if np.isfinite(facts.ratio(row))]
+        for row in rows:
+            witnesses = [r for r in (*rows, *work) if r != row]
+            still = [r for r in witnesses if abs(facts.ratio(r)) < AGREE]
+            moved = abs(facts.ratio(row)) > CONTRADICTED and abs(facts.z(row)) > 8
+            if moved and len(still) >= 2 and len(still) == len(witnesses):
+                told = ", ".join(facts.rich.panel.metrics[r] for r in still)
+                yield _claim(facts, row, 2.0, f"{facts.series(row)} moved by {facts.ratio(row):+.0%}, but {told} did not")
+        yield from _sudden_heat(facts, entity)
+
+
+def _sudden_heat(facts: Facts, entity: str) -> Iterator[Claim]:
+    """A temperature that leaps within one reading, while power and clock stay: silicon has inertia, sensors have none."""
+    for row in facts.rows(Role.GPU_TEMP, {entity}):
+        leap = np.abs(np.diff(facts.rich.panel.values[row, max(0, facts.window.baseline - 1) :]))
+        others = [r for role in (Role.GPU_POWER, Role.GPU_CLOCK) for r in facts.rows(role, {entity})]
+        still = others and all(abs(facts.ratio(r)) < AGREE for r in others if np.isfinite(facts.ratio(r)))
+        if len(leap) and np.nanmax(leap, initial=0.0) >= 20.0 and abs(facts.rise(row)) >= 20.0 and still:
+            yield _claim(facts, row, 2.0, f"{facts.series(row)} leapt by {np.nanmax(leap):.0f} degrees between two readings")
+
+
+def _frozen(facts: Facts) -> Iterator[Claim]:
+    """Entities whose readings stopped changing, though they used to and others still do."""
+    values = facts.rich.panel.values
+    late = values[:, facts.window.baseline :]
+    if late.shape[1] < 4 or facts.window.baseline < 10:
+        return
+    same = np.diff(values, axis=1) == 0
+    known = np.isfinite(np.diff(values, axis=1))
+    base = slice(0, facts.window.baseline - 1)
+    repeats = (same[:, base].sum(axis=1) + 1.0) / (known[:, base].sum(axis=1) + 2.0)
+    runs = _trailing(values)
+    zero = late[:, -1] == 0
+    odds = np.where((repeats < 0.9) & ~zero & np.isfinite(late[:, -1]), runs * -np.log(repeats), 0.0)
+    totals: dict[str, float] = {}
+    for i in np.flatnonzero(odds > 3.0):
+        totals[facts.entity(int(i))] = totals.get(facts.entity(int(i)), 0.0) + float(odds[i])
+    for entity, total in totals.items():
+        rows = [int(r) for r in np.flatnonzero(odds > 3.0) if facts.entity(int(r)) == entity]
+        if total >= ODDS:
+            row: int = max(rows, key=lambda r: float(odds[r]))
+            text = f"{facts.series(row)} has read {float(late[row, -1]):g} for {int(runs[row])} readings; it used to change"
+            yield _claim(facts, row, 1.0 + total / 1000.0, text)
+
+
+def _trailing(values: Floats) -> Floats:
+    """(m,) how many of the newest steps of a row brought no change; missing readings end the run."""
+    changed = ~(np.diff(values, axis=1) == 0)
+    back = changed[:, ::-1]
+    first = np.where(back.any(axis=1), back.argmax(axis=1), back.shape[1])
+    return np.asarray(first, dtype=np.float64)
