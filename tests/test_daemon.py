@@ -73,7 +73,7 @@ def test_it_watches_this_host_decides_and_drains_with_status_0(tmp_path: Path, d
     assert daemon.get("/-/healthy")[0] == 200
     assert daemon.get("/-/ready")[0] == 200
     assert daemon.json("/api/v1/cluster")["backend"] == "local"
-    assert "node_memory_MemTotal_bytes" in daemon.get("/metrics")[1]
+    assert "node_memory_MemAvailable_bytes" in daemon.get("/metrics")[1]
     status, err = daemon.end()
     assert status == 0, err
     replayed = command("replay", "--data-dir", str(tmp_path / "data"))
@@ -148,7 +148,7 @@ def test_an_unreachable_database_is_refused(tmp_path: Path) -> None:
         ("a: 1\na: 2", ("duplicate key",)),
         ("backend: {local: {cluster: missing.yaml}}", ("missing.yaml",)),
         ("listen: {host: 0.0.0.0}", ("listen",)),
-        ("route: {receiver: nobody}", ("route.receiver", "nobody")),
+        ("route: {receiver: nobody}", ("route.receiver", "expected one of")),
     ],
 )
 def test_a_bad_configuration_is_refused_by_run_and_by_check_config(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
@@ -162,7 +162,7 @@ def test_a_bad_configuration_is_refused_by_run_and_by_check_config(tmp_path: Pat
 def test_check_config_says_what_would_run() -> None:
     answer = command("check-config")
     assert answer.returncode == 0
-    assert "policy prescale (observe): ok" in answer.stdout or "policie prescale (observe): ok" in answer.stdout
+    assert "policies prescale (observe): ok" in answer.stdout
 
 
 def test_an_unknown_decision_is_one_line(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configurati
 
 def check_config(config: Config = None) -> None:
     """Read a configuration and build every plug-in that it names; print what would run."""
+    from aiops.api.auth import check_bind
     from aiops.wiring import check
 
-    for line in check(read(config), str(config or "defaults")):
+    settings = read(config)
+    check_bind(settings)
+    for line in check(settings, str(config or "defaults")):
         typer.echo(line)
