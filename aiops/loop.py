@@ -30,6 +30,8 @@ from aiops.snapshot import Decided, Need, Snapshot, query_id
 
 HISTORY_S = 86400.0  # the longest window that budgets and cooldowns may look back
 FORECASTS_S = 3600.0  # older forecasts are not worth carrying; policies judge age themselves
+STEPS_S = 3600.0  # how long a jump of the wall clock makes recorded ages doubtful
+SLEW_S = 0.5  # NTP slews at most 500 ppm: less than this between two cycles is no jump
 log = structlog.get_logger("aiops.loop")
 
 
@@ -57,6 +59,7 @@ class Memory:
     census: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     wall: float | None = None
     elapsed: float | None = None
+    steps: list[tuple[float, float]] = field(default_factory=list)
     cluster: Cluster | None = None
 
 
@@ -73,6 +76,8 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
         return None
     decided = decide(snapshot, house.policies)  # 3
     house.store.record(snapshot, decided)  # 4
+    if decided.breaker_at != snapshot.breaker_at:
+        house.store.put_state("breaker", repr(decided.breaker_at).encode())  # lost by a crash: history tells it again
     sent = act(house, snapshot, decided)  # 5
     house.announce(snapshot, decided)  # 6
     log.info(
@@ -89,10 +94,13 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
 
 
 def _wall_step(memory: Memory, now: float, elapsed: float) -> float:
-    """Seconds by which the wall clock moved more than the monotonic one since the last cycle."""
-    step = 0.0 if memory.wall is None or memory.elapsed is None else (now - memory.wall) - (elapsed - memory.elapsed)
+    """Seconds by which the wall clock jumped against the monotonic one in the last hour; slewing is no jump."""
+    if memory.wall is not None and memory.elapsed is not None:
+        step = (now - memory.wall) - (elapsed - memory.elapsed)
+        memory.steps = [seen for seen in memory.steps if elapsed - seen[0] < STEPS_S]
+        memory.steps += [(elapsed, abs(step))] if abs(step) > SLEW_S else []
     memory.wall, memory.elapsed = now, elapsed
-    return step
+    return sum(step for _, step in memory.steps)
 
 
 def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s: float) -> Snapshot:
@@ -117,6 +125,7 @@ def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s
         orders=store.orders(now),
         census=_census(memory, cluster, house.clock.elapsed()),
         wall_step_s=wall_step_s,
+        breaker_at=_latched(store),
         modes=house.modes,
         rules=house.rules,
         limits=house.limits,
@@ -141,6 +150,12 @@ def _forecasts(newest: tuple[Forecast, ...], series: Mapping[str, tuple[Series, 
     """Only forecasts of series that some due policy looks at: the rest would bloat every recorded cycle."""
     wanted = {str(one.key) for found in series.values() for one in found}
     return tuple(f for f in newest if f.target in wanted)
+
+
+def _latched(store: Store) -> float | None:
+    """When the breaker tripped, as kept by an earlier cycle."""
+    kept = store.state("breaker")
+    return None if kept in (None, b"None") else float(kept)
 
 
 def _census(memory: Memory, cluster: Cluster, elapsed: float) -> dict[str, int]:

@@ -31,7 +31,8 @@ class Snapshot:
     `history` has all open ledger entries and those closed within the longest cooldown or budget window. `effects` is what
     `Backend.probe` read this cycle for each open entry, by admission id. `orders` are the
     operator's orders in force. `census` is the most nodes seen per pool in the last hour. `wall_step_s` is how far
-    the wall clock jumped against the monotonic one since the last cycle. `rules` are the policies' own validated
+    the wall clock jumped against the monotonic one in the last hour, all jumps added up without sign. `breaker_at` is when the
+    breaker tripped, as the last cycle recorded it. `rules` are the policies' own validated
     settings as plain data, `modes` how far each may go, `limits` the safety limits of `decide/admit.py` as plain data;
     `version` is the code that decided.
     """
@@ -50,6 +51,7 @@ class Snapshot:
     orders: tuple[Order, ...] = ()
     census: Mapping[str, int] = field(default_factory=dict)
     wall_step_s: float = 0.0
+    breaker_at: float | None = None
     modes: Mapping[str, Mode] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Decided:
 
     `admissions` answers each decision, in order, refusals included. `resend` names open entries whose effect a read proved
     absent and that may be sent once more. `reservations` are all that are not terminal, after this pass. `notes` are policies'
-    records of doing nothing ("web: within tolerance"); `failed` are policies that raised, with the error.
+    records of doing nothing ("web: within tolerance"); `failed` are policies that raised, with the error. `breaker_at` is when
+    the breaker tripped (None: it has not, or a person reset it); the loop keeps it, so that it stays tripped for ever.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -90,6 +93,7 @@ class Decided:
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    breaker_at: float | None = None
 
 
 def query_id(query: Query) -> str:

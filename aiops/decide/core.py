@@ -8,41 +8,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from aiops.action import Decision
+from aiops.action import Decision, EntryState, Rollback
 from aiops.decide.admit import admit
+from aiops.decide.budgets import tripped_at
 from aiops.decide.limits import Limits
-from aiops.decide.settle import settle
+from aiops.decide.settle import rollbacks, settle
 from aiops.ports import Policy
-from aiops.snapshot import Decided, Snapshot
+from aiops.snapshot import Decided, Snapshot, Transition
 
 
 def decide(snapshot: Snapshot, policies: Mapping[str, Policy]) -> Decided:
     """Everything that follows from a snapshot; equal snapshots give equal bytes."""
     limits = Limits.from_settings(snapshot.limits, "snapshot")
-    transitions, again = settle(snapshot, limits)
-    decisions, notes, failed = ask(snapshot, policies)
-    judged = {t.id: t.state for t in transitions}
-    history = tuple(replace(e, state=judged.get(e.admission.id, e.state)) for e in snapshot.history)
-    admissions = admit(replace(snapshot, history=history), limits, decisions)
+    transitions, resend = settle(snapshot, limits)
+    settled = after(snapshot, transitions)
+    settled = replace(settled, breaker_at=tripped_at(settled, limits))
+    undo = rollbacks(snapshot, transitions)
+    wishes, notes, failed = ask(snapshot, policies)
+    decisions = (*undo, *wishes)
+    admissions = admit(settled, limits, decisions)
+    undone = {a.decision.action.of for a in admissions if a.permitted and isinstance(a.decision.action, Rollback)}
     return Decided(
         decisions=decisions,
         admissions=admissions,
-        transitions=transitions,
-        resend=tuple(entry.admission.id for entry in again),
+        transitions=tuple(replace(t, state=EntryState.ROLLED_BACK) if t.id in undone else t for t in transitions),
+        resend=resend,
         reservations=snapshot.reservations,
         notes=notes,
         failed=failed,
+        breaker_at=settled.breaker_at,
     )
 
 
+def after(snapshot: Snapshot, transitions: tuple[Transition, ...]) -> Snapshot:
+    """The snapshot as it is once these transitions are recorded: what admission counts on."""
+    judged = {t.id: t.state for t in transitions}
+    history = tuple(
+        replace(e, state=judged[e.admission.id], changed_at=snapshot.now) if e.admission.id in judged else e
+        for e in snapshot.history
+    )
+    return replace(snapshot, history=history)
+
+
 def ask(snapshot: Snapshot, policies: Mapping[str, Policy]) -> tuple[tuple[Decision, ...], tuple[str, ...], tuple[str, ...]]:
-    """Wishes, notes and failures of the due policies; one that raises costs only its own wishes."""
+    """Wishes, notes and failures of the due policies; one that raises or speaks for another costs only its own wishes."""
     decisions: list[Decision] = []
     notes: list[str] = []
     failed: list[str] = []
     for name in snapshot.due:
         try:
             answers = list(policies[name].decide(snapshot))
+            alien = [a for a in answers if not isinstance(a, str) and not (isinstance(a, Decision) and a.policy == name)]
+            if alien:  # modes and budgets go by the policy's name: nobody may use another's
+                raise ValueError(f"not a decision of its own: {str(alien[0])[:80]}")
         except Exception as error:  # the wall around one policy
             failed.append(f"{name}: {type(error).__name__}: {error}")
             continue

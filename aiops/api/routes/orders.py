@@ -18,6 +18,7 @@ from aiops.api import idempotency, page
 from aiops.api.auth import Caller, Role
 from aiops.api.problem import Problem, bad, missing
 from aiops.api.view import Seen, View, answer
+from aiops.decide.request import plan_hash
 from aiops.errors import Permanent, Temporary
 
 router = APIRouter(prefix="/api/v1/orders", tags=["orders"], dependencies=[Depends(page.only_known)])
@@ -90,8 +91,8 @@ def _give(view: View, wish: Wish, caller: Caller, request: idempotency.Request) 
         answered = idempotency.earlier(view.store, request, view.clock.now())
         if answered is not None:
             return answered
-        _check_target(view, wish)
-        order = _order(wish, caller, request, view.clock.now())
+        plan = _check_target(view, wish)
+        order = _order(wish, caller, request, view.clock.now(), plan)
         _audit(view, order)
         if wish.kind is OrderKind.UNKILL:
             view.kill(False)
@@ -100,10 +101,12 @@ def _give(view: View, wish: Wish, caller: Caller, request: idempotency.Request) 
         return body
 
 
-def _order(wish: Wish, caller: Caller, request: idempotency.Request, now: float) -> Order:
+def _order(wish: Wish, caller: Caller, request: idempotency.Request, now: float, plan: str) -> Order:
     until = None if wish.duration is None else now + wish.duration
-    target = f"{wish.target}={wish.mode.value}" if wish.mode is not None else wish.target
-    return Order(id=request.order_id(now), at=now, by=caller.name, kind=wish.kind, target=target, until=until, note=wish.note)
+    target, note = f"{wish.target}={wish.mode.value}" if wish.mode is not None else wish.target, wish.note
+    if plan:  # an approval is of a plan, which the next cycles wish for again under other admission ids
+        target, note = plan, f"{wish.target} {wish.note}".strip()
+    return Order(id=request.order_id(now), at=now, by=caller.name, kind=wish.kind, target=target, until=until, note=note)
 
 
 def _audit(view: View, order: Order) -> None:
@@ -114,13 +117,15 @@ def _audit(view: View, order: Order) -> None:
         raise Problem(503, "audit_failed", f"{engaged}the order could not be recorded: {error}") from None
 
 
-def _check_target(view: View, wish: Wish) -> None:
-    """A policy or admission that is not there is a mistake to be told, not an order to be kept."""
+def _check_target(view: View, wish: Wish) -> str:
+    """A policy or admission that is not there is a mistake to be told, not an order to be kept; an approval's plan hash."""
     policies = view.settings.policies
     if wish.kind is OrderKind.SET_MODE and wish.target not in policies:
         raise bad("target", f"one of the policies: {', '.join(sorted(policies))}", 422)
     if wish.kind is OrderKind.APPROVE:
         try:
-            view.store.admission(wish.target)
+            admission, _ = view.store.admission(wish.target)
+            return plan_hash(admission.decision.action)
         except KeyError:
             raise missing("decision", wish.target) from None
+    return ""

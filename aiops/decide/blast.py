@@ -1,0 +1,99 @@
+"""What an action takes away, read from the cluster itself: a policy's own account of its damage is not believed.
+
+Knows actions and the cluster; not who asked, nor what is allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiops.action import (
+    Action,
+    Cordon,
+    Drain,
+    HoldCapacity,
+    LendQueue,
+    Migrate,
+    Preempt,
+    Requeue,
+    Rollback,
+    ScalePool,
+    Suspend,
+    Uncordon,
+    destructive,
+)
+from aiops.model import Cluster, Job
+
+Names = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blast:
+    """Nodes, jobs (with their tenants) and GPUs that lose something."""
+
+    nodes: Names = frozenset()
+    jobs: Names = frozenset()
+    tenants: Names = frozenset()
+    gpus: int = 0
+
+
+def blast(action: Action, cluster: Cluster) -> Blast:
+    """The damage of carrying out `action` on `cluster`; nothing where it is not destructive."""
+    if not destructive(action):
+        return Blast()
+    nodes = emptied(action)
+    jobs = victims(action, cluster)
+    on_nodes = sum(len(node.gpus) for node in cluster.nodes if node.name in nodes)
+    claimed = max(getattr(action, "gpus", 0), sum(job.gpus for job in jobs))
+    return Blast(
+        nodes=nodes,
+        jobs=frozenset(job.id for job in jobs) | ({str(action.job)} if hasattr(action, "job") else set()),
+        tenants=frozenset(job.tenant for job in jobs if job.tenant),
+        gpus=max(claimed, on_nodes),
+    )
+
+
+def victims(action: Action, cluster: Cluster) -> tuple[Job, ...]:
+    """Jobs that the action stops, freezes or moves: the one that it names, and all that run on nodes it empties."""
+    match action:
+        case Preempt() | Requeue() | Suspend() | Migrate():
+            return tuple(job for job in cluster.jobs if job.id == action.job)
+        case _:
+            nodes = emptied(action)
+            return tuple(job for job in cluster.jobs if nodes & set(job.nodes))
+
+
+def emptied(action: Action) -> Names:
+    """Nodes that the action takes work off, all of it."""
+    match action:
+        case Drain():
+            return frozenset({action.node})
+        case ScalePool():
+            return frozenset(action.remove)
+        case Rollback():
+            return emptied(action.action)
+        case _:
+            return frozenset()
+
+
+def closed(action: Action) -> Names:
+    """Nodes that take no new work after the action."""
+    return frozenset({action.node}) if isinstance(action, Cordon) else emptied(action)
+
+
+def opened(action: Action) -> Names:
+    """Nodes that the action brings work to, or declares fit for work."""
+    match action:
+        case Migrate():
+            return frozenset(action.to_nodes)
+        case LendQueue() | HoldCapacity():
+            return frozenset(action.nodes)
+        case Uncordon():
+            return frozenset({action.node})
+        case _:
+            return frozenset()
+
+
+def opposed(one: Action, other: Action) -> Names:
+    """Nodes where the two actions pull in opposite directions: one brings work, the other takes it away."""
+    return (closed(one) & opened(other)) | (closed(other) & opened(one))

@@ -1,0 +1,132 @@
+"""Gates on what is counted over time: mass faults, the breaker, cooldowns, budgets.
+
+All counting is done on the recorded history in the snapshot, so that it survives a restart and a change of leader, and
+includes what is in flight.
+"""
+
+from __future__ import annotations
+
+from aiops.action import Decision, Deny, EntryState, OrderKind, ScalePool, target
+from aiops.decide.blast import Blast, blast, opposed
+from aiops.decide.limits import Limits
+from aiops.decide.request import Refusal, Request, touched
+from aiops.model import NodeState
+from aiops.snapshot import Snapshot
+
+OPEN = (EntryState.INTENT, EntryState.SENT)
+BAD = (EntryState.FAILED, EntryState.ROLLED_BACK, EntryState.NEEDS_HUMAN)
+DAY_S = 86400.0
+
+
+def healthy_pool(request: Request) -> Refusal:
+    """When much of a pool is unhealthy or gone at once, the picture is what is wrong: stop (I11)."""
+    if not request.destructive:
+        return None
+    nodes = request.snapshot.cluster.nodes
+    present = {node.name for node in nodes}
+    for pool in sorted({node.pool for node in nodes} | request.snapshot.census.keys()):
+        most = max(request.snapshot.census.get(pool, 0), sum(n.pool == pool for n in nodes)) - _removed(request, pool, present)
+        well = sum(n.pool == pool and n.state is not NodeState.DOWN for n in nodes)
+        if most - well > request.limits.unhealthy_ratio * most:
+            return Deny.MASS_FAULT, f"{most - well} of {most} nodes of pool {pool} are down or gone"
+    return None
+
+
+def _removed(request: Request, pool: str, present: set[str]) -> int:
+    """Nodes that the census still counts and that are gone because this daemon scaled them away."""
+    mine = [e for e in request.snapshot.history if e.state is EntryState.CONFIRMED and request.since(e.admission.at) < 3600.0]
+    actions = [e.admission.decision.action for e in mine]
+    return len({n for a in actions if isinstance(a, ScalePool) and a.pool == pool for n in a.remove} - present)
+
+
+def tripped_at(snapshot: Snapshot, limits: Limits) -> float | None:
+    """When the breaker tripped, or None: latched over restarts until a person resets it, however long that takes."""
+    reset = max((o.at for o in snapshot.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
+    if snapshot.breaker_at is not None and snapshot.breaker_at > reset:
+        return snapshot.breaker_at
+    bad = [e for e in snapshot.history if e.state in BAD and touched(e) and e.changed_at > reset]
+    recent = sum(snapshot.now - e.changed_at < limits.window_s for e in bad)
+    return snapshot.now if recent >= limits.breaker_failures else None
+
+
+def breaker(request: Request) -> Refusal:
+    """After enough failures nothing destructive happens until a person resets it (I13)."""
+    if not request.destructive or (at := tripped_at(request.snapshot, request.limits)) is None:
+        return None
+    return Deny.BREAKER_OPEN, f"tripped {request.snapshot.now - at:.0f} s ago by failed actions; a person must reset it"
+
+
+def alone(request: Request) -> Refusal:
+    """One action in flight per target, no two for one target in one cycle, and no opposed pair (I20)."""
+    mine = target(request.action)
+    in_flight = [e.admission.decision.action for e in request.others() if e.state in OPEN]
+    if any(target(action) == mine for action in in_flight):
+        return Deny.IN_FLIGHT, f"an action on {mine} is not judged yet"
+    for action in (*in_flight, *(d.action for d in request.earlier)):
+        nodes = opposed(action, request.action)
+        if nodes or target(action) == mine:
+            return Deny.CONFLICT, f"{action.kind} on {target(action)} already changes {', '.join(sorted(nodes)) or mine}"
+    return None
+
+
+def cooled(request: Request) -> Refusal:
+    """Leave a target alone for a while after an action, longer before something destructive (I14)."""
+    mine = target(request.action)
+    wait = request.limits.destructive_cooldown_s if request.destructive else request.limits.cooldown_s
+    last = max((e.admission.at for e in request.others() if target(e.admission.decision.action) == mine), default=None)
+    if last is None or request.since(last) >= wait:
+        return None
+    return Deny.COOLDOWN, f"{mine} was changed {request.since(last):.0f} s ago; {wait:.0f} s must pass"
+
+
+def within_blast_radius(request: Request) -> Refusal:
+    """Bounded damage in any window: nodes, jobs, GPUs and tenants disrupted, those in flight included (I10)."""
+    if not request.destructive:
+        return None
+    limits, cluster = request.limits, request.snapshot.cluster
+    recent = [e.admission.decision for e in request.others() if request.since(e.admission.at) < limits.window_s]
+    spent: list[Decision] = [*recent, *request.earlier, request.decision]
+    damages = [blast(decision.action, cluster) for decision in spent]
+    mine = damages[-1]
+    window = f"within {limits.window_s:.0f} s"
+    allowed = max(1, int(limits.nodes_ratio * len(cluster.nodes)))
+    nodes = frozenset[str]().union(*(damage.nodes for damage in damages))
+    if mine.nodes and len(nodes) > allowed:
+        return Deny.BUDGET_SPENT, f"{len(nodes)} nodes disrupted {window}, {allowed} allowed"
+    over = _over(damages, limits) if mine.jobs or mine.gpus else ""
+    if over:
+        return Deny.BLAST_RADIUS, f"{over} {window}"
+    shared = _shared(request, spent, damages)
+    return (Deny.BUDGET_SPENT, f"{shared} {window}") if shared else None
+
+
+def _over(damages: list[Blast], limits: Limits) -> str:
+    jobs = len(frozenset[str]().union(*(damage.jobs for damage in damages)))
+    tenants = len(frozenset[str]().union(*(damage.tenants for damage in damages)))
+    gpus = sum(damage.gpus for damage in damages)
+    counts = (("jobs", jobs, limits.jobs), ("GPUs", gpus, limits.gpus), ("tenants", tenants, limits.tenants))
+    return next((f"{n} {what} disrupted, {cap} allowed" for what, n, cap in counts if n > cap), "")
+
+
+def _shared(request: Request, spent: list[Decision], damages: list[Blast]) -> str:
+    """Which tenant or policy would take more than its share of the damage."""
+    limits, mine = request.limits, damages[-1]
+    policy = request.decision.policy
+    by_policy = {job for d, damage in zip(spent, damages, strict=True) if d.policy == policy for job in damage.jobs}
+    if mine.jobs and len(by_policy) > limits.policy_jobs:
+        return f"{len(by_policy)} jobs disrupted by {policy}, {limits.policy_jobs} allowed"
+    for tenant in sorted(mine.tenants):
+        jobs = {job for damage in damages if tenant in damage.tenants for job in damage.jobs}
+        if len(jobs) > limits.tenant_jobs:
+            return f"{len(jobs)} jobs of {tenant} disrupted, {limits.tenant_jobs} allowed"
+    return ""
+
+
+def seldom_evicted(request: Request) -> Refusal:
+    """A job is not evicted again and again."""
+    hurt = blast(request.action, request.snapshot.cluster).jobs
+    for job in request.snapshot.cluster.jobs:
+        times = sum(request.since(at) < DAY_S for at in job.evictions)
+        if job.id in hurt and times >= request.limits.evictions_per_day:
+            return Deny.BUDGET_SPENT, f"{job.id} was evicted {times} times within a day"
+    return None

@@ -1,0 +1,80 @@
+"""What every gate looks at: one decision, the snapshot, the limits, and what was admitted before it in this cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from aiops.action import Action, Decision, Deny, Entry, EntryState, Mode, OrderKind, Outcome, destructive, target
+from aiops.codec import digest
+from aiops.decide.limits import Limits
+from aiops.model import Job, Node
+from aiops.snapshot import Snapshot
+
+Refusal = tuple[Deny, str] | None
+VOLATILE = ("version", "lost_gpu_s", "checkpoint", "reason", "fence")  # change from cycle to cycle while the plan is the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A decision before the gates. `resends` is the id of the entry that it sends once more, '' for a new decision."""
+
+    decision: Decision
+    snapshot: Snapshot
+    limits: Limits
+    earlier: tuple[Decision, ...] = ()
+    resends: str = ""
+
+    @property
+    def action(self) -> Action:
+        """The action asked for."""
+        return self.decision.action
+
+    @property
+    def destructive(self) -> bool:
+        """Whether it can take running work away."""
+        return destructive(self.decision.action)
+
+    def job(self) -> Job | None:
+        """The job that the action names, as this snapshot sees it."""
+        name = getattr(self.action, "job", None)
+        return next((job for job in self.snapshot.cluster.jobs if job.id == name), None)
+
+    def node(self) -> Node | None:
+        """The node that the action names, as this snapshot sees it."""
+        name = getattr(self.action, "node", None)
+        return next((node for node in self.snapshot.cluster.nodes if node.name == name), None)
+
+    def ordered(self, kind: OrderKind) -> bool:
+        """Whether an operator's order of this kind holds for everything, this policy or this target."""
+        kind_and_name = target(self.action)
+        names = ("", "*", self.decision.policy, kind_and_name, kind_and_name.partition("/")[2])
+        return any(order.kind is kind and order.target in names for order in self.snapshot.orders)
+
+    def others(self) -> Iterator[Entry]:
+        """Recorded entries that may have touched something, without the one that is sent again."""
+        return (e for e in self.snapshot.history if e.admission.id != self.resends and touched(e))
+
+    def since(self, at: float) -> float:
+        """Seconds that surely passed since `at`: a wall clock that jumped ahead does not count as time passed (I15)."""
+        return self.snapshot.now - at - abs(self.snapshot.wall_step_s)
+
+
+def touched(entry: Entry) -> bool:
+    """False where the ledger proves that an entry had no effect: it expired unsent, or the cluster refused it."""
+    refused = entry.receipt is not None and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED)
+    return not (entry.state is EntryState.EXPIRED or (entry.state is EntryState.FAILED and refused))
+
+
+def plan_hash(action: Action) -> str:
+    """Fingerprint of what an action does to what, for approvals: equal in every cycle that wishes for the same."""
+    return digest({f.name: getattr(action, f.name) for f in fields(action) if f.name not in VOLATILE})
+
+
+def mode_of(request: Request) -> Mode:
+    """How far the policy may go now: its setting, or the newest order `policy=mode`; what is not understood is OBSERVE."""
+    orders = [o.target.partition("=") for o in request.snapshot.orders if o.kind is OrderKind.SET_MODE]
+    ordered = [mode for policy, _, mode in orders if policy == request.decision.policy]
+    if ordered:
+        return Mode(ordered[-1]) if ordered[-1] in set(Mode) else Mode.OBSERVE
+    return request.snapshot.modes.get(request.decision.policy, Mode.OBSERVE)
