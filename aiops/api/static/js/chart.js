@@ -19,6 +19,7 @@ function nowLine(plot) {
   plot.ctx.stroke();
   plot.ctx.fillStyle = colour("--muted");
   plot.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  plot.ctx.textAlign = "left";
   plot.ctx.fillText(t("now"), x + 5 * devicePixelRatio, top + 11 * devicePixelRatio);
   plot.ctx.restore();
 }
