@@ -66,7 +66,9 @@ def forecast(  # noqa: PLR0913 - one parameter per public flag
         draw(plot, loaded, made)
 
 
-def _by_step(loaded: Sequence[Series], origins: Sequence[float], step_s: float | None, usual: Any) -> Iterator[tuple[float, list[float]]]:
+def _by_step(
+    loaded: Sequence[Series], origins: Sequence[float], step_s: float | None, usual: Any
+) -> Iterator[tuple[float, list[float]]]:
     """Origins by their step: the given one, or what the rows up to each origin say."""
     if step_s is not None:
         yield step_s, list(origins)
@@ -132,7 +134,9 @@ def parse_origins(as_of: Sequence[str] | None, loaded: Sequence[Series]) -> list
         raise UserError(f"--as-of: {error}") from None
     first = min(float(s.times[0]) for s in loaded)
     if origins[0] < first:
-        raise UserError(f"--as-of: expected a time from {stamp(first, False)} on, where the data begin, found {stamp(origins[0], False)}")
+        raise UserError(
+            f"--as-of: expected a time from {stamp(first, False)} on, where the data begin, found {stamp(origins[0], False)}"
+        )
     return origins
 
 
@@ -192,7 +196,14 @@ def summary(made: Sequence[Forecast], out: Path) -> None:
         skill = "" if f.skill is None else f"{f.skill:.2f}"
         coverage = "" if f.coverage is None else f"{f.coverage:.2f}"
         ends = f"{f.at_quantile(0.5)[-1]:.6g}", f"{f.at_quantile(0.9)[-1]:.6g}"
-        table.add_row(f.target, *ends, f.model, skill, coverage, "yes" if f.refused is None and f.skill is not None else f.refused or "not judged")
+        table.add_row(
+            f.target,
+            *ends,
+            f.model,
+            skill,
+            coverage,
+            "yes" if f.refused is None and f.skill is not None else f.refused or "not judged",
+        )
     Console().print(table)
     if len(newest) > 30:
         typer.echo(f"... and {len(newest) - 30} more series")

@@ -33,8 +33,8 @@ class LastValue:
     def predict(self, history: Grid, steps: int, quantiles: Floats) -> Floats:
         """(q, steps) last value plus error quantiles; ValueError where no value is known."""
         last, age = known(history.values)
-        window = int(RECENT_S / history.step_s)
-        errors = [lagged_errors(history.values, age + h, window) for h in range(1, steps + 1)]
+        window, until = int(RECENT_S / history.step_s), history.values[: len(history.values) - age]
+        errors = [lagged_errors(until, h, window) for h in range(1, steps + 1)]
         band = last + np.stack([error_quantiles(e, quantiles) for e in errors], axis=1)
         return settle_band(band, history.values)
 

@@ -163,7 +163,10 @@ def settle_idle(weights: Floats, bands: Floats, now: Floats) -> tuple[Floats, ND
 
 
 def settle(track: Track, bands: Floats, now: Floats) -> Settled:
-    """Blend and calibrate the (s, a, e, q) `bands` of now, when the values are (s,) `now`, by the track. Skill and coverage are of moments not weighed by."""
+    """Blend and calibrate the (s, a, e, q) `bands` of now, when the values are (s,) `now`, by the track.
+
+    Skill and coverage are of moments that the weights they are judged with did not see.
+    """
     weights = weigh(track)
     weights, rest = settle_idle(weights, bands, now)
     moved = np.where(rest, 0.0, shifts(track, weights))
@@ -173,7 +176,7 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
 
 
 def _record(track: Track) -> tuple[Floats, Floats]:
-    """(s,) skill against the better naive rule at the 0.9 quantile, and coverage of the 5-95 % band: older half judges newer."""
+    """(s,) skill against the better naive rule at the 0.9 quantile, and coverage: the older half judges the newer."""
     older, newer = track.older(), track.newer()
     weights = weigh(older)
     made = np.sort(blend(newer.bands, weights[:, None]) + shifts(older, weights)[:, None], axis=-1)
@@ -194,4 +197,3 @@ def _mean(array: Floats) -> Floats:
     known = np.isfinite(array)
     count = known.sum(axis=(1, 2))
     return np.where(count > 0, np.where(known, array, 0.0).sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
-

@@ -151,7 +151,12 @@ def _spreads(view: _View, scale: Floats) -> list[Floats]:
         window = view.window(view.filled, width)
         found += [(np.fmax.reduce(window, axis=2) - view.now) / scale, (np.fmin.reduce(window, axis=2) - view.now) / scale]
     level = view.mean(np.abs(view.values), view.day) + TINY
-    return [*found, np.log(np.abs(view.now) / level + 1e-3), np.log(scale / level + 1e-6), np.log(view.mean(step, view.day) / scale + 1e-6)]
+    return [
+        *found,
+        np.log(np.abs(view.now) / level + 1e-3),
+        np.log(scale / level + 1e-6),
+        np.log(view.mean(step, view.day) / scale + 1e-6),
+    ]
 
 
 def _habits(view: _View, scale: Floats) -> list[Floats]:
@@ -188,7 +193,9 @@ def _ahead(view: _View, scale: Floats, steps: int) -> list[Floats]:
     found += [_known_mean(moves) / scale, (_known_mean(then) - view.now) / scale]
     near = [view.lag(view.values, k * view.day - steps + e) for k in (1, 2, 3) for e in (-1, 0, 1)]
     found.append((np.fmax.reduce(near) - view.now) / scale)
-    found += [(view.lag(view.values, k - steps) - view.lag(view.values, k)) / scale for k in (view.hour, 2 * view.hour) if k >= steps]
+    found += [
+        (view.lag(view.values, k - steps) - view.lag(view.values, k)) / scale for k in (view.hour, 2 * view.hour) if k >= steps
+    ]
     found += _reversions(view, scale, steps, centred)
     window = view.window(changes(view.values, steps), 3 * view.day, max(1, 3 * view.day // SPREAD_SAMPLES))
     return found + [q / scale for q in np.moveaxis(rolling_quantiles(window), 2, 0)]
@@ -206,7 +213,7 @@ def _known_mean(stack: Floats) -> Floats:
 
 
 def _reversions(view: _View, scale: Floats, steps: int, centred: Floats) -> list[Floats]:
-    """Slopes, over two days, of the h-step change on distance from a level (or on yesterday's change), and what they say now."""
+    """Two-day slopes of the h-step change on the distance from a level (or on yesterday's change), and what they say now."""
     change = changes(view.values, steps)
     hour, day = (_trailing_mean(view.values, w) - view.values for w in (view.hour, view.day))
     yesterday = shifted(centred, view.day - steps) - shifted(centred, view.day)
@@ -223,5 +230,8 @@ def _reversions(view: _View, scale: Floats, steps: int, centred: Floats) -> list
 def _trailing_mean(values: Floats, window: int) -> Floats:
     known = np.isfinite(values)
     sums, counts = np.cumsum(np.where(known, values, 0.0), axis=1), np.cumsum(known, axis=1, dtype=np.float64)
-    sums[:, window:], counts[:, window:] = sums[:, window:] - sums[:, :-window].copy(), counts[:, window:] - counts[:, :-window].copy()
+    sums[:, window:], counts[:, window:] = (
+        sums[:, window:] - sums[:, :-window].copy(),
+        counts[:, window:] - counts[:, :-window].copy(),
+    )
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -35,6 +35,11 @@ def grid_of(key: SeriesKey, times: Floats, values: Floats, span: tuple[float, fl
     return Grid(key=key, start=end - step_s * (len(grid) - 1), step_s=step_s, values=grid)
 
 
+def times_of(grid: Grid) -> Floats:
+    """(n,) Unix times of the grid points."""
+    return np.asarray(grid.start + grid.step_s * np.arange(len(grid.values), dtype=np.float64))
+
+
 def median_step(times: Floats) -> float:
     """The usual distance of ascending times in seconds; 300 where fewer than two are known."""
     gaps = np.diff(times)

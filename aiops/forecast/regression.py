@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aiops.forecast.bands import settle_band, stretch
 from aiops.forecast.features import DAY_S, ERROR_QUANTILES, Described, describe
+from aiops.forecast.panel import times_of
 from aiops.model import Floats
 from aiops.ports import Grid
 
@@ -57,7 +58,7 @@ def train(described: Described, truths: Floats, anchors: Sequence[int]) -> Train
             if keep.sum() < MIN_ROWS:
                 return None
             rows = described.rows(index)[keep]
-            empty = ~np.isfinite(rows).any(axis=0)
+            empty = np.asarray(~np.isfinite(rows).any(axis=0))
             rows[:, empty] = 0.0  # the binning of an all-NaN column raises
             models = [
                 HistGradientBoostingRegressor(
@@ -124,7 +125,7 @@ def _moments(grid: Grid, anchors: Sequence[int], stride: int) -> tuple[Described
     n = len(grid.values)
     first = max(0, n - round(TRAIN_DAYS * DAY_S / grid.step_s))
     cols = np.arange(first + (n - first) % stride, n - anchors[0], stride)
-    seen = describe(grid.values[None, :], cols, (grid.step_s, grid.start + grid.step_s * cols), anchors)
+    seen = describe(grid.values[None, :], cols, (grid.step_s, times_of(grid)[cols]), anchors)
     return seen, truths_at(grid.values[None, :], cols, anchors).reshape(len(cols), len(anchors))
 
 
@@ -143,14 +144,16 @@ def join(parts: Sequence[Described]) -> Described:
 
 def take(described: Described, rows: NDArray[Any]) -> Described:
     """The selected rows of a described set."""
-    return Described(described.shared[rows], tuple(a[rows] for a in described.ahead), described.now[rows], described.scale[rows])
+    return Described(
+        described.shared[rows], tuple(a[rows] for a in described.ahead), described.now[rows], described.scale[rows]
+    )
 
 
 def at_quantiles(band: Floats, quantiles: Floats) -> Floats:
     """(asked, steps) from (steps, 4) at `ERROR_QUANTILES`: linear in the normal score, so that tails go on outwards."""
     from scipy.stats import norm
 
-    own, asked = norm.ppf(ERROR_QUANTILES), norm.ppf(np.clip(quantiles, 1e-4, 1 - 1e-4))
+    own, asked = np.asarray(norm.ppf(ERROR_QUANTILES)), np.asarray(norm.ppf(np.clip(quantiles, 1e-4, 1 - 1e-4)))
     piece = np.clip(np.searchsorted(own, asked) - 1, 0, len(own) - 2)
     share = (asked - own[piece]) / (own[piece + 1] - own[piece])
     found = band[:, piece] + (band[:, piece + 1] - band[:, piece]) * share[None, :]

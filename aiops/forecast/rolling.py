@@ -8,7 +8,7 @@ origin. Cutting the file at an origin therefore changes nothing about that origi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from aiops.forecast.calibration import Settled, Track, settle
 from aiops.forecast.engine import fallback, refusal
 from aiops.forecast.experts import BOOST, NAMES, rule_bands
 from aiops.forecast.features import DAY_S, Described, describe
-from aiops.forecast.panel import grid_of
+from aiops.forecast.panel import grid_of, times_of
 from aiops.forecast.regression import MAX_ROWS, TRAIN_DAYS, Trained, anchors_for, at_quantiles, join, take, train, truths_at
 from aiops.model import Floats, Forecast, Series
 from aiops.ports import Grid
@@ -50,6 +50,7 @@ class Ask:
 class _Line:
     """One series on its own grid, with everything that was said at each of its columns: `bands` (n, a, e, q)."""
 
+    series: Series
     grid: Grid
     seen: Described
     truths: Floats
@@ -57,7 +58,7 @@ class _Line:
 
     @property
     def times(self) -> Floats:
-        return self.grid.start + self.grid.step_s * np.arange(len(self.grid.values), dtype=np.float64)
+        return times_of(self.grid)
 
 
 def schedule(first: float, last: float) -> tuple[float, ...]:
@@ -95,10 +96,10 @@ def _line(series: Series, end: float, ask: Ask) -> _Line | None:
     last = start + np.floor((end - start) / ask.step_s + 1e-9) * ask.step_s
     grid = grid_of(series.key, series.times, series.values, (last, ask.step_s, None))
     cols = np.arange(len(grid.values))
-    seen = describe(grid.values[None], cols, (ask.step_s, grid.start + ask.step_s * cols), ask.anchors)
+    seen = describe(grid.values[None], cols, (ask.step_s, times_of(grid)), ask.anchors)
     rules = rule_bands(grid.values[None], cols, ask.step_s, ask.anchors)[0]
     bands = np.concatenate([rules, np.full((*rules.shape[:2], 1, rules.shape[3]), np.nan)], axis=2)
-    return _Line(grid, seen, truths_at(grid.values[None], cols, ask.anchors)[0], bands)
+    return _Line(series, grid, seen, truths_at(grid.values[None], cols, ask.anchors)[0], bands)
 
 
 def _train_all(
@@ -131,7 +132,9 @@ def _train_at(lines: Sequence[_Line], time: float, ask: Ask) -> Trained | None:
     pairs = [(line, r) for line, r in zip(lines, picked, strict=True) if len(r)]
     if not pairs:
         return None
-    return train(join([take(line.seen, r) for line, r in pairs]), np.concatenate([line.truths[r] for line, r in pairs]), ask.anchors)
+    return train(
+        join([take(line.seen, r) for line, r in pairs]), np.concatenate([line.truths[r] for line, r in pairs]), ask.anchors
+    )
 
 
 def _say(line: _Line, trained: Trained, span: tuple[float, float]) -> None:
@@ -161,8 +164,18 @@ def _view(line: _Line, column: int, origin: float, by: tuple[Trained | None, Ask
     trained, ask = by
     grid = line.grid
     behind = origin - (grid.start + column * ask.step_s)
-    history = Grid(key=grid.key, start=grid.start + behind, step_s=ask.step_s, values=grid.values[: column + 1])
-    return history, line.bands[min(column, len(line.bands) - 1)]
+    if column >= len(grid.values) or behind <= 1e-6 * ask.step_s:
+        history = Grid(key=grid.key, start=grid.start + behind, step_s=ask.step_s, values=grid.values[: column + 1])
+        if column >= len(grid.values):  # silent since: the gap belongs to the history
+            gap = np.full(column + 1 - len(grid.values), np.nan)
+            history = replace(history, values=np.concatenate([grid.values, gap]))
+        return history, line.bands[min(column, len(line.bands) - 1)]
+    history = grid_of(grid.key, line.series.times, line.series.values, (origin, ask.step_s, None))
+    values, last = history.values[None], np.array([len(history.values) - 1])
+    bands = rule_bands(values, last, ask.step_s, ask.anchors)[0, 0]
+    seen = describe(values, last, (ask.step_s, np.array([origin])), ask.anchors)
+    boosted = trained.bands(seen)[0] if trained is not None else np.full_like(bands[:, 0], np.nan)
+    return history, np.concatenate([bands, boosted[:, None]], axis=1)
 
 
 _Part = tuple[Floats, Floats, NDArray[np.bool_]]
@@ -232,6 +245,6 @@ def _or_none(value: float) -> float | None:
 
 
 def mixture(weights: Floats) -> str:
-    """The experts behind a forecast with their share of its 0.9 quantile at the far anchor, e.g. `boosting:0.83+last_value:0.17`."""
+    """The experts behind a forecast, with their share of its 0.9 quantile at the end: `boosting:0.83+last_value:0.17`."""
     shares = sorted(zip(weights[-1, :, 2], NAMES, strict=True), reverse=True)
     return "+".join(f"{name}:{share:.2f}" for share, name in shares if share >= 0.05)

@@ -39,8 +39,8 @@ def forecast_with(
         at = origin if early else midnight
         if panel and (fitted is None or fitted[0] != at):
             fitted = (at, model.fit(panel if early else [to_grid(s, at, ask.step_s) for s in series if _begun(s, at)]))
-        for grid in panel if fitted else ():
-            yield answer(grid, (model.name, fitted[1]), ask)
+        if fitted is not None:
+            yield from (answer(grid, (model.name, fitted[1]), ask) for grid in panel)
         progress((index + 1) / len(ends))
 
 
