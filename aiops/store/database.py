@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, sele
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from aiops.clock import SystemClock
 from aiops.errors import AiopsError, Permanent, Temporary
 
 WAIT_S = 5.0  # for another writer: half a tick, so that a blocked cycle still ends within its own tick
@@ -54,7 +55,7 @@ class Database:
         try:
             with self._reader.begin() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             raise translated(error) from error
 
     @contextmanager
@@ -65,7 +66,7 @@ class Database:
                 if not self.sqlite:
                     connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             raise translated(error) from error
 
     def now(self, connection: Connection, given: float) -> float:
@@ -91,12 +92,13 @@ class Database:
 
 
 def _wait_for(file: int) -> None:
-    deadline = time.monotonic() + WAIT_S
+    clock = SystemClock()
+    deadline = clock.elapsed() + WAIT_S
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if clock.elapsed() > deadline:
                 raise Temporary(f"the database is being written by another process for more than {WAIT_S:g} s") from None
             time.sleep(0.002)
 
@@ -139,8 +141,10 @@ def _postgres_engine(url: URL) -> Engine:
     return engine
 
 
-def translated(error: DBAPIError) -> AiopsError:
+def translated(error: DBAPIError | OSError) -> AiopsError:
     """What a driver's error means to us: worth another try, or a person's business. The one place that knows."""
+    if isinstance(error, OSError):  # a socket that broke under the driver, a lock file on a full disk
+        return Temporary(f"database: {error}")
     cause = error.orig
     details = cause.args[0] if cause is not None and cause.args else ""
     if isinstance(details, dict):  # pg8000 gives the server's answer as fields: C is the SQLSTATE, M the message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from aiops.codec import pack, unpack
 from aiops.model import Finding, Forecast
@@ -30,9 +30,9 @@ class SqlRecords:
                 one.target: row for one, row in sorted(zip(forecasts, rows, strict=True), key=lambda both: both[0].made_at)
             }
             fresh = [row for target, row in latest.items() if target not in known or row["made_at"] >= known[target]]
-            for row in fresh:
-                connection.execute(delete(newest).where(newest.c.target == row["target"]))
             if fresh:
+                gone = delete(newest).where(newest.c.target == bindparam("of"))
+                connection.execute(gone, [{"of": row["target"]} for row in fresh])
                 connection.execute(insert(newest), fresh)
 
     def forecasts(self, made_since: float = 0.0) -> tuple[Forecast, ...]:

@@ -128,6 +128,18 @@ def next_one_epoch(store: SqlStore) -> int | None:
         return None
 
 
+def test_a_server_that_drops_its_sessions_is_temporary_and_then_well_again(postgres: object) -> None:
+    store = open_store(postgres.fresh(), Settings())  # type: ignore[attr-defined]
+    drop = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()")
+    store.put_state("a", b"1")
+    with pytest.raises(Temporary), store._db.write() as connection:
+        connection.execute(drop)
+    assert store.state("a") == b"1"
+    store.put_state("a", b"2")
+    assert store.state("a") == b"2"
+    store.close()
+
+
 def test_clock_skew_between_two_daemons_on_a_server_does_not_matter(postgres: object) -> None:
     url = postgres.fresh()  # type: ignore[attr-defined]
     one, two = open_store(url, Settings()), open_store(url, Settings())

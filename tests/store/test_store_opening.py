@@ -103,6 +103,9 @@ def test_somebody_elses_database_is_not_taken_over(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(ConfigError, match="already exists"):
         open_store(None, Settings(data_dir=tmp_path))
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:  # and no half of a migration is left in it
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("series",)]
+    other.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
