@@ -110,25 +110,29 @@ def _start(
     for job in gang:
         if _over_quota(state, spec, job):
             return None, f"queue {spec.jobs[job.id].queue} is at its quota"
-        found = place.choose(_want(job, spec.jobs[job.id], now), nodes, place.taken(state), state.holds.values())
+        found = _found(state, job, spec.jobs[job.id], nodes, now)
         if found is None:
             return None, _NO_ROOM if _could_ever(spec.jobs[job.id], nodes) else "asks for more than this cluster has"
         state = _started(state, job, spec.jobs[job.id], found, now)
     return state, ""
 
 
-def _want(job: JobRecord, spec: JobSpec, now: float) -> place.Want:
-    moving = bool(job.to_nodes) and (not job.evictions or now - job.evictions[-1] < _MIGRATION_WAIT_S)
-    return place.Want(
+def _found(state: State, job: JobRecord, spec: JobSpec, nodes: tuple[Node, ...], now: float) -> place.Place | None:
+    """Where the job goes: for a while only where it was told to move, then anywhere; a borrower's nodes are a preference."""
+    wish = place.Want(
         owner=f"job/{job.id}",
         gpus=spec.gpus,
         gpu_type=spec.gpu_type,
         cpu_cores=spec.cpu_cores,
         memory_bytes=spec.memory,
-        nodes=job.to_nodes if moving else (),
-        on_gpus=job.to_gpus if moving else (),
         exclude=job.exclude_nodes,
     )
+    claims, holds = place.taken(state), state.holds.values()
+    named = replace(wish, nodes=job.to_nodes, on_gpus=job.to_gpus)
+    migrating = bool(job.evictions) and now - job.evictions[-1] < _MIGRATION_WAIT_S
+    if job.to_nodes and ((found := place.choose(named, nodes, claims, holds)) or (migrating and not job.lender)):
+        return found
+    return place.choose(wish, nodes, claims, holds)
 
 
 def _started(state: State, job: JobRecord, spec: JobSpec, found: place.Place, now: float) -> State:

@@ -29,6 +29,12 @@ def nodes(spec: ClusterSpec, state: State) -> tuple[Node, ...]:
     return tuple(out)
 
 
+def renewed(found: tuple[Node, ...], state: State) -> tuple[Node, ...]:
+    """The same nodes with what the state now says of them; the hardware is not read again (NVML may take a second)."""
+    records = [(node, state.nodes.get(node.name, NodeRecord())) for node in found]
+    return tuple(replace(node, state=record.state, reason=record.reason) for node, record in records)
+
+
 def _node(name: str, spec: NodeSpec, gpus: tuple[Gpu, ...], record: NodeRecord, share: int) -> Node:
     return Node(
         name=name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiops.backends.local.state import HoldRecord, State
+from aiops.backends.local.state import HoldRecord, Phase, State
 from aiops.model import Node, NodeState
 
 
@@ -44,11 +44,10 @@ class Taken:
     memory_bytes: float
 
 
-def taken(state: State) -> tuple[Taken, ...]:
-    """Claims of all units in the state, those that are stopping included."""
-    return tuple(
-        Taken(nodes=u.nodes, gpus=u.gpus, cpu_cores=u.cpu_cores, memory_bytes=u.memory_bytes) for u in state.units.values()
-    )
+def taken(state: State, leaving: bool = True) -> tuple[Taken, ...]:
+    """Claims of all units in the state; those that are stopping too, unless `leaving` is False."""
+    units = [unit for unit in state.units.values() if leaving or unit.phase is not Phase.STOPPING]
+    return tuple(Taken(nodes=u.nodes, gpus=u.gpus, cpu_cores=u.cpu_cores, memory_bytes=u.memory_bytes) for u in units)
 
 
 def choose(want: Want, nodes: Iterable[Node], claims: Iterable[Taken], holds: Iterable[HoldRecord] = ()) -> Place | None:

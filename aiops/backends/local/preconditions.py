@@ -200,12 +200,15 @@ def _hold_refusal(state: State, action: HoldAction, view: View) -> Refusal | Non
     hold = state.holds.get(action.hold)
     match action:
         case HoldCapacity():
-            if hold is not None or action.fence <= state.fences.get(action.hold, 0):
+            another = hold is not None and hold.owner != action.owner  # the same owner renews with the next fence
+            if another or action.fence <= state.fences.get(action.hold, 0):
                 return Outcome.STALE, f"hold {action.hold} was granted with fence {state.fences.get(action.hold, 0)}"
             if set(action.nodes) - {node.name for node in view.nodes} or not action.nodes:
                 return Outcome.STALE, "names nodes that do not exist, or none"
             want = place.Want(owner=f"hold/{action.hold}", gpus=action.gpus, cpu_cores=action.cpu_cores, nodes=action.nodes)
-            fits = place.choose(want, view.nodes, place.taken(state), state.holds.values())
+            claims = place.taken(state, leaving=False)  # what a victim is about to free may be bound before others see it
+            others = [row for name, row in state.holds.items() if name != action.hold]
+            fits = place.choose(want, view.nodes, claims, others)
             return None if fits else (Outcome.STALE, "the capacity is no longer free")
         case ConfirmHold() | ReleaseHold():
             if hold is None or hold.fence != action.fence or (hold.expires_at <= view.now and not hold.confirmed):

@@ -65,7 +65,7 @@ class Supervisor:
             self.cgroups.remove(self._group(unit_id))
         self.spawner.reap()
         self.enforce(now)
-        return machine.nodes(self.settings, self.book.state)
+        return machine.renewed(nodes, self.book.state)
 
     def _look(self, state: State) -> tuple[State, dict[str, int | None]]:
         """The state with identities as claimed on disk, and how each unit that is gone ended."""

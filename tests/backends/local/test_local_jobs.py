@@ -14,6 +14,7 @@ from local_stage import LocalStage, job, python
 from aiops.action import (
     Action,
     ConfirmHold,
+    Cordon,
     Drain,
     HoldCapacity,
     LendQueue,
@@ -121,6 +122,35 @@ def test_a_queue_over_its_quota_waits_until_another_lends(make: Make) -> None:
     wish = LendQueue(job="b", run_id=waiting.run_id, borrower="mine", lender="theirs", nodes=("n0",), gpus=1)
     assert do(stage, wish) is Outcome.DONE
     running(stage, "a", "b")
+
+
+def test_a_migrating_job_takes_any_place_when_its_own_stays_taken(make: Make, tmp_path: Path) -> None:
+    two = {"n0": {"gpus": 1}, "n1": {"gpus": 1}}
+    stage = make({"train": job()}, nodes=two)
+    seen = the(running(stage))
+    (tmp_path / "model").write_bytes(b"weights")
+    acknowledge(stage, seen.run_id, tmp_path / "model")
+    wish = Migrate(job="train", run_id=seen.run_id, on_nodes=("n0",), to_nodes=("n1",), checkpoint="c1", gpus=1)
+    assert do(stage, wish) is Outcome.DONE
+    uid = next(node for node in stage.observe().nodes if node.name == "n1").uid
+    do(stage, Cordon(node="n1", uid=uid, reason="broke meanwhile"), "a2")
+    stage.until(lambda cluster: the(cluster).state is JobState.QUEUED)
+    stage.offset = 60.0
+    assert the(stage.observe()).state is JobState.QUEUED
+    stage.offset = 200.0
+    assert running(stage).jobs[0].nodes == ("n0",)
+
+
+def test_what_a_victim_frees_can_be_bound_before_it_is_gone(make: Make) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)"
+    stage = make({"train": job(command=python(deaf), gpus=2, preemptible=True, kill_wait=60)})
+    seen = the(running(stage))
+    assert do(stage, hold()) is Outcome.STALE
+    do(stage, preempt(seen, ""), "a2")
+    assert do(stage, hold(), "a3") is Outcome.DONE
+    stage.offset = 61.0
+    stage.until(lambda cluster: not stage.living())
+    assert do(stage, ConfirmHold(hold="h", fence=1), "a4") is Outcome.STALE  # 30 s were too short for this victim
 
 
 # -- freeze, tune, requeue ---------------------------------------------------------------------------------------------
@@ -327,6 +357,17 @@ def test_held_capacity_is_given_to_nobody_else_until_it_expires(make: Make) -> N
     stage.offset = 31
     assert do(stage, ConfirmHold(hold="h", fence=1), "a3") is Outcome.STALE  # a late confirm
     assert running(stage).holds == ()
+
+
+def test_a_hold_is_renewed_by_its_owner_with_a_higher_fence(make: Make) -> None:
+    stage = make({})
+    assert do(stage, hold()) is Outcome.DONE
+    stage.offset = 20.0
+    assert do(stage, hold(fence=2, owner="job/thief"), "a2") is Outcome.STALE
+    assert do(stage, hold(fence=2), "a3") is Outcome.DONE
+    stage.offset = 45.0
+    assert stage.observe().holds == ("h",)
+    assert do(stage, ConfirmHold(hold="h", fence=1), "a4") is Outcome.STALE  # the fence of before the renewal
 
 
 def test_a_confirmed_hold_lasts_and_its_fence_guards_it(make: Make) -> None:
