@@ -11,7 +11,7 @@ import click
 import typer
 
 from aiops import __version__
-from aiops.cli import check, doctor, load, replay, run, top
+from aiops.cli import check, db, doctor, forecast, load, replay, run, top
 from aiops.errors import AiopsError, UserError
 
 app = typer.Typer(
@@ -37,10 +37,12 @@ def root(version: bool = typer.Option(False, "--version", callback=_version, is_
 app.command("run", rich_help_panel="Daemon")(run.run)
 app.command("doctor", rich_help_panel="Daemon")(doctor.doctor)
 app.command("check-config", rich_help_panel="Daemon")(check.check_config)
+app.add_typer(db.app, name="db", rich_help_panel="Daemon")
 app.command("import", rich_help_panel="Daemon")(load.load)
 app.command("top", rich_help_panel="Daemon")(top.top)
 app.command("explain", rich_help_panel="Proof")(replay.explain)
 app.command("replay", rich_help_panel="Proof")(replay.replay)
+app.command("forecast", rich_help_panel="On files")(forecast.forecast)
 
 
 def main() -> None:
