@@ -21,9 +21,7 @@ class Timed(Generic[Batch]):
             batches = iter(self._loader)
         recorder = process.client().recorder
         while True:
-            depth = ready(batches)
-            if depth is not None:
-                recorder.queue(depth)
+            recorder.queue(ready(batches))
             with process.data_wait():
                 try:
                     batch = next(batches)

@@ -144,10 +144,13 @@ class Recorder:
         self._samples += samples
         self._duration.add(duration)
 
-    def queue(self, batches: float) -> None:
-        """Note how many prefetched batches were ready when one was asked for."""
+    def queue(self, batches: float | None) -> None:
+        """Note how many prefetched batches were ready when one was asked for; None where nobody can know."""
         with self._lock:
-            self._queue.add(batches)
+            if batches is None:
+                self._queue = _Mean()
+            else:
+                self._queue.add(batches)
 
     def knob(self, name: str, value: float) -> None:
         """Note the value of a knob that is in force from now on."""

@@ -30,6 +30,7 @@ def test_a_case_folder_is_what_diagnose_reads(tmp_path: Path) -> None:
     assert truth["candidates"] == len(known)
     entity, metric = truth["sli"].split(":")
     assert len(table[(table["entity"] == entity) & (table["metric"] == metric)]) > 50
+    assert table["time"].drop_duplicates().tolist() == case.times.tolist()  # to the second, not to nine digits
     assert table["time"].between(truth["at"] - 2000, truth["at"] + 400).all()
 
 

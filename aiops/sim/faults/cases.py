@@ -207,7 +207,7 @@ def write_case(case: Case, out: Path) -> Path:
     n = len(case.times)
     table = pd.DataFrame(
         {
-            "time": np.tile(case.times, len(case.rows)),
+            "time": np.tile([f"{time:.3f}" for time in case.times], len(case.rows)),
             "entity": np.repeat([entity for entity, _, _ in case.rows], n),
             "metric": np.repeat([metric for _, metric, _ in case.rows], n),
             "value": np.concatenate([values for _, _, values in case.rows]),
@@ -215,7 +215,7 @@ def write_case(case: Case, out: Path) -> Path:
     ).dropna(subset=["value"])
     table = table.sort_values(["time", "entity", "metric"], kind="stable")
     packed: Any = {"method": "gzip", "mtime": 0, "compresslevel": 3}
-    table.to_csv(folder / "metrics.csv.gz", index=False, float_format="%.9g", compression=packed)
+    table.to_csv(folder / "metrics.csv.gz", index=False, float_format="%.12g", compression=packed)
     with (folder / "topology.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(case.topology, file)
     (folder / "truth.json").write_text(json.dumps(case.truth, indent=1))
