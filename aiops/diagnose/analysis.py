@@ -19,7 +19,7 @@ from aiops.diagnose.meaning import Role
 from aiops.diagnose.panel import Panel
 from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
-from aiops.diagnose.shift import AFTER_S, baseline_end, find_window, measure, robust, signs
+from aiops.diagnose.shift import AFTER_S, LATE_S, baseline_end, find_window, measure, robust, signs
 from aiops.diagnose.verdicts import Claim
 from aiops.errors import UserError
 from aiops.metrics import Bad
@@ -36,12 +36,17 @@ def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Re
 
     UserError where the SLI names no series or the data do not reach `at`.
     """
-    seen = panel.until(at + AFTER_S)
-    if not len(seen.times):
-        raise UserError(f"expected data at or before {at:g}: the first point is at {panel.times[0]:g}")
-    rich = enrich(seen, graph)
+    return investigate(panel, graph, at, sli).report
+
+
+def investigate(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Analysis:
+    """As `analyse`, with the facts behind the report."""
+    first, last = float(panel.times[0]), float(panel.times[-1])
+    if not first - panel.step_s / 2 <= at <= last + LATE_S:
+        raise UserError(f"expected a time from {first:.0f} to {last:.0f}, where the data are, found {at:.0f}")
+    rich = enrich(panel.until(max(at, first) + AFTER_S), graph)
     row = find_sli(rich.panel, sli) if sli else _default_sli(rich, graph)
-    return examine(rich, graph, at, row).report
+    return examine(rich, graph, at, row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,8 @@ class Facts:
         """One fact with its numbers."""
         usual, level = float(self.shifts.usual[row]), float(self.shifts.level[row])
         what = said or f"{self.rich.meanings[row].role.value} of {self.entity(row)}"
-        text = f"{what}: {level:.4g}, usually {usual:.4g} ({self.z(row):+.1f} scales)"
+        far = f"{self.z(row):+.1f}" if abs(self.z(row)) < 100 else ("more than +100" if self.z(row) > 0 else "less than -100")
+        text = f"{what}: {level:.4g}, usually {usual:.4g} ({far} scales)"
         finite = np.isfinite(level)
         return Evidence(text=text, series=self.series(row), value=level if finite else None, baseline=usual if finite else None)
 

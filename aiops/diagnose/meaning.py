@@ -135,7 +135,7 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"(network|nic|link|infiniband|receive|transmit|\brx|\btx).*(bytes|packets|throughput)?", Role.NET_RATE, _E, _NONE),
     # services
     (r"queue_wait|pending_seconds", Role.QUEUE_WAIT, _E, _UP),
-    (r"latency|duration|response_time|_rt\b|\brt_|ttft|tpot|itl", Role.LATENCY, _E, _UP),
+    (r"latency|duration|response_time|request_(seconds|time)|_rt\b|\brt_|ttft|tpot|itl", Role.LATENCY, _E, _UP),
     (r"success|availability|\bup\b", Role.AVAILABILITY, _E, _DOWN),
     (r"error|fail|5xx|4xx|timeout|exception|refused", Role.ERRORS, _E, _UP),
     (r"request|workload|load|qps|rps|throughput|\bops|demand|traffic|arrivals", Role.LOAD, _E, _NONE),
