@@ -45,7 +45,7 @@ export function totals(cluster, utilisation, services, findings) {
     box("utilisation", percent(utilisation), t("utilisation.detail")),
     box("nodes", number(nodes), counts ? t("nodes.detail", { ready: counts.nodes.ready ?? 0 }) : ""),
     box("jobs", number(counts?.jobs.running ?? (counts ? 0 : null)), counts ? t("jobs.detail", { queued: counts.jobs.queued ?? 0 }) : ""),
-    box("services", number(counts?.services), short ? t("services.short", { n: short }) : t("services.fine")),
+    box("services", number(counts?.services), short ? t("services.short", { n: short }) : services.length ? t("services.fine") : t("services.none")),
     box("findings", number(findings.length), t("findings.detail", { n: early })),
   ];
 }

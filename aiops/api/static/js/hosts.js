@@ -46,7 +46,7 @@ const meter = (ratio) => (Number.isFinite(ratio)
 export function hosts(nodes) {
   const names = Object.keys(nodes).sort();
   if (!names.length) return empty(t("hosts.empty"));
-  const headings = [["node"], ["cpu"], ["memory"], ["disk.full"], ["network", 1], ["disk.io", 1], ["pressure", 1]].map(([key, n]) => ({ text: t(key), n }));
+  const headings = [["node"], ["load"], ["memory"], ["disk.full"], ["network", 1], ["disk.io", 1], ["pressure", 1]].map(([key, n]) => ({ text: t(key), n }));
   const rows = names.map((name) => cells(name, nodes[name]));
   return table(t("hosts"), headings, rows);
 }
@@ -58,7 +58,7 @@ function cells(name, one) {
   const pressure = ["cpu", "io", "memory"].map((kind) => `${kind} ${percent(one[`node_pressure_${kind}_waiting_seconds_total`])}`);
   return [
     h("span", { class: "strong" }, name),
-    h("span", {}, meter(cpu), Number.isFinite(cpu) ? percent(cpu) : t("na"), " ", h("span", { class: "muted small" }, `load ${number(one.node_load1)}`)),
+    h("span", {}, meter(cpu), number(cpu), " ", h("span", { class: "muted small" }, `load ${number(one.node_load1)}`)),
     h("span", {}, meter(memory), percent(memory)),
     h("span", {}, meter(one.fullest?.used), percent(one.fullest?.used), " ", h("span", { class: "muted small" }, one.fullest?.mount ?? "")),
     pair("node_network_receive_bytes_total", "node_network_transmit_bytes_total", ["↓", "↑"]),
