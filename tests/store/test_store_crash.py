@@ -211,10 +211,15 @@ def test_a_reader_in_another_process_follows_sealing_and_pruning(tmp_path: Path)
         writer.append(Batch.of(T0 + 1200 * i, [(gpu(0), float(i))]))
         (one,) = reader.read(query, T0 + 1e8)
         assert one.values.tolist() == [float(k) for k in range(i + 1)]
-    writer.append(Batch.of(T0 + 40 * 86400, [(gpu(1), 1.0)]))
-    writer.prune(T0 + 40 * 86400)
+    late = T0 + 40 * 86400
+    writer.append(Batch.of(late, [(gpu(0), 1.0)]))
+    writer.prune(late)
+    (one,) = reader.read(query, T0 + 1e8)
+    assert one.times.tolist() == [late]
+    writer.append(Batch.of(late + 40 * 86400, [(gpu(1), 1.0)]))
+    writer.prune(late + 40 * 86400)
     assert [one.key for one in reader.read(query, T0 + 1e8)] == [gpu(1)]
-    reader.append(Batch.of(T0 + 40 * 86400, [(gpu(0), 2.0)]))
+    reader.append(Batch.of(late + 40 * 86400, [(gpu(0), 2.0)]))  # a new number for a name that was forgotten
     assert len(writer.read(query, T0 + 1e8)) == 2
     writer.close()
     reader.close()
