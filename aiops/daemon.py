@@ -29,6 +29,7 @@ from aiops.wiring import Parts, assemble, foreseen
 
 CLOCK_STEP_S = 2.0  # a wall step beyond this wakes the ticker; NTP slews stay far below
 DRAIN_S = 20.0
+FIRST_S = 10.0  # nobody waits a whole period for the first forecast
 log = structlog.get_logger("aiops.daemon")
 
 
@@ -203,7 +204,8 @@ def _ticking(daemon: Daemon) -> Iterator[Callable[[], None]]:
         executors={"default": ThreadPoolExecutor(len(jobs))}, job_defaults=defaults, timezone=UTC, daemon=True
     )
     for name, (tick, period_s) in jobs.items():
-        scheduler.add_job(_survive(name, tick), "interval", seconds=period_s, id=name)
+        first = datetime.fromtimestamp(daemon.clock.now() + min(period_s, FIRST_S), UTC)
+        scheduler.add_job(_survive(name, tick), "interval", seconds=period_s, id=name, next_run_time=first)
     scheduler.start()
 
     def wake() -> None:
