@@ -117,7 +117,7 @@ def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s
         cluster=cluster,
         due=due,
         series=series,
-        forecasts=_forecasts(store.forecasts(now - FORECASTS_S), series),
+        forecasts=_forecasts(store.forecasts(now - FORECASTS_S), cluster, series),
         findings=store.findings(),
         reservations=store.reservations(),
         history=history,
@@ -146,9 +146,11 @@ def _due(policies: Mapping[str, Policy], memory: Memory, elapsed: float) -> tupl
     return due
 
 
-def _forecasts(newest: tuple[Forecast, ...], series: Mapping[str, tuple[Series, ...]]) -> tuple[Forecast, ...]:
-    """Only forecasts of series that some due policy looks at: the rest would bloat every recorded cycle."""
-    wanted = {str(one.key) for found in series.values() for one in found}
+def _forecasts(
+    newest: tuple[Forecast, ...], cluster: Cluster, series: Mapping[str, tuple[Series, ...]]
+) -> tuple[Forecast, ...]:
+    """Only forecasts of the services' loads and of series that a due policy looks at: all would bloat every recorded cycle."""
+    wanted = {str(one.key) for found in series.values() for one in found} | {str(s.load) for s in cluster.services}
     return tuple(f for f in newest if f.target in wanted)
 
 
