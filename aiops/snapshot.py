@@ -81,9 +81,10 @@ class Decided:
     """Everything that one pass of the pure core concluded; equal snapshots give equal bytes of this.
 
     `admissions` answers each decision, in order, refusals included. `resend` names open entries whose effect a read proved
-    absent and that may be sent once more. `reservations` are all that are not terminal, after this pass. `notes` are policies'
-    records of doing nothing ("web: within tolerance"); `failed` are policies that raised, with the error. `breaker_at` is when
-    the breaker tripped (None: it has not, or a person reset it); the loop keeps it, so that it stays tripped for ever.
+    absent and that may be sent once more. `reservations` are all that are live after this pass or ended in it. `notes` are
+    policies' records of doing nothing ("web: within tolerance"); `failed` are policies that raised, with the error.
+    `breaker_at` is when the breaker tripped (None: it has not, or a person reset it); the loop keeps it, so that it stays
+    tripped however long that takes.
     """
 
     decisions: tuple[Decision, ...] = ()

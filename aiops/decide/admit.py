@@ -21,11 +21,13 @@ from aiops.decide.gates import (
     owned,
     paused,
     proven,
+    room_left,
     sound,
     steady_clock,
     supported,
     unprotected,
 )
+from aiops.decide.holds import book
 from aiops.decide.limits import Limits
 from aiops.decide.request import Refusal, Request, mode_of
 from aiops.snapshot import Snapshot
@@ -33,20 +35,25 @@ from aiops.snapshot import Snapshot
 Gate = Callable[[Request], Refusal]
 GATES: tuple[Gate, ...] = (
     killed, paused, supported, sound, known, in_scope, bounded, owned, unprotected, fresh, steady_clock, healthy_pool, breaker,
-    alone, cooled, seldom_evicted, within_blast_radius, proven, approved, allowed_to_act,
+    alone, cooled, seldom_evicted, within_blast_radius, proven, approved, room_left, allowed_to_act,
 )  # fmt: skip
 WATCHED = (Deny.OBSERVE_ONLY, Deny.ADVISE_ONLY)
 
 
 def admit(snapshot: Snapshot, limits: Limits, decisions: Iterable[Decision]) -> tuple[Admission, ...]:
-    """One admission per decision, in order; each sees what the ones before it were permitted or would have been."""
+    """One admission per decision, in order; each sees what the ones before it were permitted or would have been.
+
+    `snapshot.reservations` is the ledger that holds are booked in, after time has passed in it.
+    """
     admissions: list[Admission] = []
     spent: list[Decision] = []
+    ledger = snapshot.reservations
     for number, decision in enumerate(decisions):
-        request = Request(decision=decision, snapshot=snapshot, limits=limits, earlier=tuple(spent))
+        request = Request(decision=decision, snapshot=snapshot, limits=limits, earlier=tuple(spent), ledger=ledger)
         denied, detail = refusal(request) or (None, "")
         if denied is None or denied in WATCHED:
             spent.append(decision)
+            ledger = book(ledger, decision.action, snapshot, limits).ledger
         id = f"{snapshot.id}-{number}"
         mode = mode_of(request)
         admissions.append(Admission(id=id, at=snapshot.now, decision=decision, denied=denied, detail=detail, mode=mode))
@@ -56,7 +63,9 @@ def admit(snapshot: Snapshot, limits: Limits, decisions: Iterable[Decision]) -> 
 def still_permitted(snapshot: Snapshot, limits: Limits, entry: Entry) -> bool:
     """Whether an open entry may be sent once more now: every gate again, on this snapshot (I7)."""
     decision, id = entry.admission.decision, entry.admission.id
-    return refusal(Request(decision=decision, snapshot=snapshot, limits=limits, resends=id)) is None
+    return (
+        refusal(Request(decision=decision, snapshot=snapshot, limits=limits, ledger=snapshot.reservations, resends=id)) is None
+    )
 
 
 def refusal(request: Request) -> Refusal:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from aiops.action import Decision, EntryState, Rollback
+from aiops.action import Admission, Decision, EntryState, Rollback
 from aiops.decide.admit import admit
 from aiops.decide.budgets import tripped_at
+from aiops.decide.holds import book, pass_time
 from aiops.decide.limits import Limits
 from aiops.decide.settle import rollbacks, settle
+from aiops.model import Reservation
 from aiops.ports import Policy
 from aiops.snapshot import Decided, Snapshot, Transition
 
@@ -22,7 +24,7 @@ def decide(snapshot: Snapshot, policies: Mapping[str, Policy]) -> Decided:
     limits = Limits.from_settings(snapshot.limits, "snapshot")
     transitions, resend = settle(snapshot, limits)
     settled = after(snapshot, transitions)
-    settled = replace(settled, breaker_at=tripped_at(settled, limits))
+    settled = replace(settled, breaker_at=tripped_at(settled, limits), reservations=pass_time(settled, limits))
     undo = rollbacks(snapshot, transitions)
     wishes, notes, failed = ask(snapshot, policies)
     decisions = (*undo, *wishes)
@@ -33,11 +35,20 @@ def decide(snapshot: Snapshot, policies: Mapping[str, Policy]) -> Decided:
         admissions=admissions,
         transitions=tuple(replace(t, state=EntryState.ROLLED_BACK) if t.id in undone else t for t in transitions),
         resend=resend,
-        reservations=snapshot.reservations,
+        reservations=booked(settled, limits, admissions),
         notes=notes,
         failed=failed,
         breaker_at=settled.breaker_at,
     )
+
+
+def booked(snapshot: Snapshot, limits: Limits, admissions: tuple[Admission, ...]) -> tuple[Reservation, ...]:
+    """The ledger with every permitted hold, confirmation and release in it."""
+    ledger = snapshot.reservations
+    for admission in admissions:
+        if admission.permitted:
+            ledger = book(ledger, admission.decision.action, snapshot, limits).ledger
+    return ledger
 
 
 def after(snapshot: Snapshot, transitions: tuple[Transition, ...]) -> Snapshot:

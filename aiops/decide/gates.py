@@ -31,6 +31,7 @@ from aiops.action import (
     target,
 )
 from aiops.decide.blast import blast, victims
+from aiops.decide.holds import book
 from aiops.decide.limits import LONGEST_S
 from aiops.decide.request import Refusal, Request, mode_of, plan_hash
 from aiops.model import Cluster, JobState
@@ -200,6 +201,14 @@ def owned(request: Request) -> Refusal:
         return None
     held = action.gpus > 0 or action.cpu_cores > 0 or any(action.bandwidth_bytes_per_s.values())
     return None if action.owner and action.ttl_s > 0 and held else (Deny.INVALID, "a hold needs owner, term and contents")
+
+
+def room_left(request: Request) -> Refusal:
+    """What is promised fits into what there is, and a hold is moved under its own fence only (I21)."""
+    if request.resends:  # booked when it was first admitted
+        return None
+    done = book(request.ledger, request.action, request.snapshot, request.limits)
+    return None if done.denied is None else (done.denied, done.detail)
 
 
 def allowed_to_act(request: Request) -> Refusal:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from aiops.action import Action, Decision, Deny, Entry, EntryState, Mode, OrderKind, Outcome, destructive, target
 from aiops.codec import digest
 from aiops.decide.limits import Limits
-from aiops.model import Job, Node
+from aiops.model import Job, Node, Reservation
 from aiops.snapshot import Snapshot
 
 Refusal = tuple[Deny, str] | None
@@ -17,12 +17,17 @@ VOLATILE = ("version", "lost_gpu_s", "checkpoint", "reason", "fence")  # change 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A decision before the gates. `resends` is the id of the entry that it sends once more, '' for a new decision."""
+    """A decision before the gates.
+
+    `earlier` and `ledger` are the decisions before it in this cycle and their holds. `resends` is the id of the entry that
+    it sends once more, '' for a new decision.
+    """
 
     decision: Decision
     snapshot: Snapshot
     limits: Limits
     earlier: tuple[Decision, ...] = ()
+    ledger: tuple[Reservation, ...] = ()
     resends: str = ""
 
     @property

@@ -9,12 +9,15 @@ import pytest
 from aiops.action import (
     Action,
     Admission,
+    ConfirmHold,
     Decision,
     Deny,
     Drain,
     Effect,
     Entry,
     EntryState,
+    HoldCapacity,
+    Migrate,
     Mode,
     Order,
     OrderKind,
@@ -27,6 +30,7 @@ from aiops.action import (
 from aiops.codec import digest
 from aiops.decide.admit import GATES, admit
 from aiops.decide.limits import Limits
+from aiops.decide.request import plan_hash
 from aiops.decide.settle import judge, resendable, settle
 from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Job, JobState, Node, NodeState, SeriesKey, Service
@@ -42,10 +46,12 @@ WEB = Service(
     name="web", uid="u", version="1", pool="p", replicas=4, ready=4, min_replicas=2, max_replicas=8,
     load=SeriesKey.of("load"), target=1.0,
 )  # fmt: skip
-NODES = tuple(Node(name=f"n{i}", uid=f"u{i}", pool="p", state=NodeState.READY) for i in range(10))
+NODES = tuple(Node(name=f"n{i}", uid=f"u{i}", pool="p", state=NodeState.READY, cpu_cores=0.8) for i in range(10))
 UP = ScaleService(service="web", uid="u", version="1", replicas=6, was=4)
 DOWN = replace(UP, replicas=3)
 PREEMPT = Preempt(job="j1", run_id="r1", on_nodes=("n0",), checkpoint="c9", gpus=8, lost_gpu_s=800.0)
+MOVE = Migrate(job="j1", run_id="r1", on_nodes=("n0",), to_nodes=("n9",), checkpoint="c9", gpus=8)
+HOLD = HoldCapacity(hold="h", owner="j1", nodes=(), gpus=0, ttl_s=30.0, fence=1, cpu_cores=8.0)
 DRAIN = Drain(node="n1", uid="u1", reason="ecc")
 
 
@@ -53,7 +59,9 @@ def snapshot(**changes: Any) -> Snapshot:
     cluster = changes.pop("cluster", Cluster(at=NOW, backend="b", nodes=NODES, jobs=(JOB,), services=(WEB,)))
     fields: dict[str, Any] = {
         "id": "1-1", "now": NOW, "epoch": 1, "cluster": cluster, "census": {"p": 10}, "modes": {"x": Mode.ACT},
-        "supports": ("scale_service", "preempt", "drain", "set_power_limit"),
+        "supports": (
+            "scale_service", "preempt", "migrate", "drain", "set_power_limit", "hold_capacity", "confirm_hold", "rollback",
+        ),
     }  # fmt: skip
     return Snapshot(**{**fields, **changes})
 
@@ -163,13 +171,15 @@ def test_the_breaker_latches_until_a_person_resets_it() -> None:
 
 
 def test_a_big_action_needs_two_people_who_approved_exactly_this_plan() -> None:
-    plan, other = digest(PREEMPT), digest(replace(PREEMPT, gpus=7))
+    plan, other = plan_hash(PREEMPT), plan_hash(replace(PREEMPT, on_nodes=("n1",)))
     ann, bob = order(OrderKind.APPROVE, plan, "ann"), order(OrderKind.APPROVE, plan, "bob")
     small = {"approve_gpus": 8}
     assert denied(PREEMPT, small) is Deny.NEEDS_APPROVAL
     assert denied(PREEMPT, small, orders=(ann, ann)) is Deny.NEEDS_APPROVAL
     assert denied(PREEMPT, small, orders=(ann, replace(bob, target=other))) is Deny.NEEDS_APPROVAL
     assert denied(PREEMPT, small, orders=(ann, bob)) is None
+    later = replace(PREEMPT, lost_gpu_s=999.0)  # the same plan a cycle later: its cost has grown meanwhile
+    assert denied(later, small, orders=(ann, bob)) is None
 
 
 def test_two_wishes_for_one_target_in_one_cycle_are_a_conflict_and_the_first_wins() -> None:
@@ -178,21 +188,84 @@ def test_two_wishes_for_one_target_in_one_cycle_are_a_conflict_and_the_first_win
 
 
 def test_a_dry_run_spends_its_budget_as_it_goes() -> None:
-    drains = [wish(DRAIN), wish(replace(DRAIN, node="n2"))]
+    drains = [wish(DRAIN), wish(replace(DRAIN, node="n2", uid="u2"))]
     watching = admit(snapshot(modes={"x": Mode.ADVISE}), Limits(), drains)
     assert [a.denied for a in watching] == [Deny.ADVISE_ONLY, Deny.BUDGET_SPENT]
 
 
+ALONE = [  # what single limits, wishes and pictures refuse
+    pytest.param(replace(DOWN, replicas=-1), {}, {}, Deny.INVALID, id="a negative count"),
+    pytest.param(SetPowerLimit(node="n0", gpu="g", watts=float("nan"), was=1.0), {}, {}, Deny.INVALID, id="not a number"),
+    pytest.param(UP, {"scopes": {"x": ["service/api*"]}}, {}, Deny.NO_AUTHORITY, id="outside the policy's scope"),
+    pytest.param(UP, {"scopes": {"x": []}}, {}, Deny.NO_AUTHORITY, id="an empty scope is nothing, not everything"),
+    pytest.param(UP, {"scopes": {"x": ["service/web"]}}, {}, None, id="inside the scope"),
+    pytest.param(PREEMPT, {"approve_gpus": 8}, {}, Deny.NEEDS_APPROVAL, id="big without approval"),
+    pytest.param(
+        replace(PREEMPT, gpus=1), {"approve_gpus": 8}, {}, Deny.NEEDS_APPROVAL, id="a policy that belittles its damage"
+    ),
+    pytest.param(
+        PREEMPT, {"evictions_per_day": 1}, {"cluster": job(evictions=(NOW - 9e3,))}, Deny.BUDGET_SPENT, id="evicted today"
+    ),
+    pytest.param(
+        PREEMPT, {"evictions_per_day": 1}, {"cluster": job(evictions=(NOW - 9e4,))}, None, id="evicted the day before"
+    ),
+    pytest.param(PREEMPT, {"gpus": 7, "approve_gpus": 7}, {}, Deny.BLAST_RADIUS, id="more GPUs than the cap"),
+    pytest.param(PREEMPT, {"protected": ["n0"]}, {}, Deny.PROTECTED, id="its node is protected"),
+    pytest.param(
+        replace(DRAIN, node="n0", uid="u0"), {"protected": ["train"]}, {}, Deny.PROTECTED, id="a drain under a protected job"
+    ),
+    pytest.param(
+        replace(DRAIN, node="n0", uid="u0"), {}, {"cluster": job(protected=True)}, Deny.PROTECTED, id="and by its own mark"
+    ),
+    pytest.param(replace(DRAIN, uid="u0"), {}, {}, Deny.EMPTY_TARGET, id="a node reborn under the same name"),
+    pytest.param(replace(PREEMPT, on_nodes=("n1",)), {}, {}, Deny.EMPTY_TARGET, id="the run moved elsewhere"),
+    pytest.param(PREEMPT, {}, {"cluster": job(state=JobState.DONE)}, Deny.EMPTY_TARGET, id="it ended by itself just before"),
+    pytest.param(
+        UP, {}, {"orders": (order(OrderKind.SET_MODE, "x=observe"),)}, Deny.OBSERVE_ONLY, id="an order as the API writes it"
+    ),
+    pytest.param(UP, {}, {"modes": {}, "orders": (order(OrderKind.SET_MODE, "x=act"),)}, None, id="ordered to act"),
+    pytest.param(DOWN, {}, {"breaker_at": NOW - 9e5}, Deny.BREAKER_OPEN, id="tripped ten days ago, not reset"),
+    pytest.param(DOWN, {}, {"cluster": replace(nodes(), at=NOW - 61.0)}, Deny.STALE_INPUT, id="an old picture"),
+    pytest.param(
+        DOWN,
+        {"max_wall_step_s": 4000},
+        {"history": (entry(UP, age=3700.0),), "wall_step_s": 3600.0},
+        Deny.COOLDOWN,
+        id="a clock that jumped an hour ends no cooldown",
+    ),
+    pytest.param(
+        replace(MOVE, to_nodes=("n1",)),
+        {},
+        {"history": (entry(DRAIN, EntryState.SENT),)},
+        Deny.CONFLICT,
+        id="a move onto a node that is being drained",
+    ),
+    pytest.param(HOLD, {}, {}, None, id="a hold that fits"),
+    pytest.param(replace(HOLD, cpu_cores=9.0), {}, {}, Deny.NO_CAPACITY, id="a hold of more than there is"),
+    pytest.param(replace(HOLD, owner=""), {}, {}, Deny.INVALID, id="a hold that nobody owns"),
+    pytest.param(ConfirmHold(hold="h", fence=1), {}, {}, Deny.INVALID, id="a confirm without a hold"),
+]
+
+
+@pytest.mark.parametrize(("action", "limits", "seen", "deny"), ALONE)
+def test_gates_under_given_limits(action: Action, limits: dict[str, Any], seen: dict[str, Any], deny: Deny | None) -> None:
+    assert denied(action, limits, **seen) is deny
+
+
+@pytest.mark.parametrize("within_s", [0.0, -1.0, float("inf"), float("nan"), 1e6])
+def test_a_wish_without_a_deadline_could_never_be_judged(within_s: float) -> None:
+    assert denied(UP, wished={"within_s": within_s}) is Deny.INVALID
+
+
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
 def test_every_gate_is_needed(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take one gate out, and some row of the table above must turn from refused to something else."""
+    """Take one gate out, and some row of the tables above must turn from refused to something else."""
     rows = next(m.args[1] for m in test_gates.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
-    extra = [(PREEMPT, {}, {"approve_gpus": 8}), (DOWN, {"history": _three_failures()}, {})]
+    table = [(r.values[0], r.values[1], {}, r.values[2]) for r in rows]
+    table += [(r.values[0], r.values[2], r.values[1], r.values[3]) for r in ALONE]
+    table += [(DOWN, {"history": _three_failures()}, {}, Deny.BREAKER_OPEN)]
     monkeypatch.setattr("aiops.decide.admit.GATES", tuple(g for g in GATES if g is not gate))
-    changed = [r for r in rows if r.values[2] and _safe(r.values[0], r.values[1], {}) is not r.values[2]]
-    changed += [r for r in extra if _safe(r[0], r[1], r[2]) is None]
-    stale = denied(DOWN, wished={"inputs_at": NOW - 61.0})
-    assert changed or stale is None
+    assert [row for row in table if row[3] and _safe(*row[:3]) is not row[3]]
 
 
 def _three_failures() -> tuple[Entry, ...]:
@@ -202,7 +275,7 @@ def _three_failures() -> tuple[Entry, ...]:
 def _safe(action: Action, seen: dict[str, Any], limits: dict[str, Any]) -> Deny | str | None:
     try:
         return denied(action, limits, **seen)
-    except RuntimeError:  # without the gate a later one finds nothing to look at
+    except (RuntimeError, StopIteration):  # without the gate a later one finds nothing to look at
         return "raised"
 
 
@@ -261,6 +334,12 @@ def test_an_entry_that_was_not_probed_counts_as_unreadable() -> None:
         ({"window_s": "soon"}, "window_s"),
         ({"protected": "all"}, "protected"),
         ({"jobs": float("inf")}, "jobs"),
+        ({"jobs": 2.5}, "jobs"),
+        ({"approve_gpus": 65}, "approve_gpus"),
+        ({"cooldown_s": 600, "destructive_cooldown_s": 60}, "cooldown_s"),
+        ({"window_s": "2d"}, "window_s"),
+        ({"scopes": ["all"]}, "scopes"),
+        ({"oversubscription": {"nic": 0}}, "oversubscription"),
     ],
 )
 def test_wrong_limits_are_refused_by_their_path(section: dict[str, Any], key: str) -> None:
