@@ -25,6 +25,8 @@ POSSIBLE: dict[Role, tuple[float, float]] = {
 """Ranges outside of which a reading is not a reading."""
 ODDS = 16.0
 """-log odds from which a run of equal readings is no accident: 1e-7, for thousands of rows looked at every 30 s."""
+ENOUGH = 20
+"""Steps of the baseline from which it is known whether a reading used to change: a daemon that just started knows nothing."""
 AGREE = 0.1
 """Witnesses that moved by less than this say that nothing happened."""
 CONTRADICTED = 0.3
@@ -91,10 +93,12 @@ def _frozen(facts: Facts) -> Iterator[Claim]:
     same = np.diff(values, axis=1) == 0
     known = np.isfinite(np.diff(values, axis=1))
     base = slice(0, facts.window.baseline - 1)
-    repeats = (same[:, base].sum(axis=1) + 1.0) / (known[:, base].sum(axis=1) + 2.0)
+    seen = known[:, base].sum(axis=1)
+    repeats = (same[:, base].sum(axis=1) + 1.0) / (seen + 2.0)
     runs = _trailing(values)
     zero = late[:, -1] == 0
-    odds = np.where((repeats < 0.9) & ~zero & np.isfinite(late[:, -1]), runs * -np.log(repeats), 0.0)
+    judged = (repeats < 0.9) & (seen >= ENOUGH) & ~zero & np.isfinite(late[:, -1])
+    odds = np.where(judged, runs * -np.log(repeats), 0.0)
     totals: dict[str, float] = {}
     for i in np.flatnonzero(odds > 3.0):
         totals[facts.entity(int(i))] = totals.get(facts.entity(int(i)), 0.0) + float(odds[i])
