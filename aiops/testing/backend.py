@@ -167,6 +167,14 @@ class BackendConformance:
         assert outcomes == [Outcome.DONE, Outcome.ALREADY, Outcome.ALREADY]
         assert stage.effects() == ("a1",)
 
+    def test_a_repeat_after_others_acted_is_already(self, stage: Stage) -> None:
+        first = admit(scale(stage.until(settled).services[0], 2))
+        stage.backend.apply(first, stage.now())
+        second = admit(scale(stage.until(settled).services[0], 3), id="a2")
+        stage.backend.apply(second, stage.now())
+        assert stage.backend.apply(first, stage.now()).outcome is Outcome.ALREADY
+        assert stage.effects() == ("a1", "a2")
+
     def test_a_repeat_after_a_restart_is_already(self, stage: Stage) -> None:
         admission = admit(scale(stage.until(settled).services[0], 2))
         stage.backend.apply(admission, stage.now())

@@ -87,10 +87,21 @@ def _gpu(index: int) -> Gpu:
             uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
             index=index,
             model=str(pynvml.nvmlDeviceGetName(handle)),
-            memory_bytes=float(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            memory_bytes=_memory(handle),
         )
     except pynvml.NVMLError_GpuIsLost:
         return Gpu(uuid=f"LOST-{index}", index=index, healthy=False)
+
+
+def _memory(handle: object) -> float | None:
+    """Bytes of a GPU's memory; None where the card has none of its own (Grace) or hides it (MIG without permission)."""
+    import pynvml
+
+    absent = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NoPermission)
+    try:
+        return float(pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2).total)
+    except absent:
+        return None
 
 
 def pools(found: tuple[Node, ...]) -> tuple[Pool, ...]:
