@@ -69,11 +69,10 @@ def enrich(panel: Panel, graph: Graph) -> Rich:
     _mask_checkpoints(values, panel, meanings, graph)
     full = replace(panel, values=values)
     rows = [*_per_operation(full, index), *_busy(full), *_excess(full, graph)]
-    for time, _, _ in _OPERATIONS:  # the sum of waiting grows with the number of operations: only the ratio hurts
-        meanings = [
-            replace(m, worse=Bad.NONE) if n.partition("{")[0] == time else m
-            for m, n in zip(meanings, full.metrics, strict=True)
-        ]
+    summed = {time for time, _, _ in _OPERATIONS}  # a sum of waiting grows with the operations: only the ratio hurts
+    for i, name in enumerate(full.metrics):
+        if name.partition("{")[0] in summed:
+            meanings[i] = replace(meanings[i], worse=Bad.NONE)
     extended = replace(
         full,
         entities=full.entities + tuple(row.entity for row in rows),

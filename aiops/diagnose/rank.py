@@ -48,9 +48,10 @@ def suspects(rich: Rich, shifts: Shifts, graph: Graph, sli: int | None) -> tuple
     if sli is not None:
         external = external * shifts.fresh
     internal = shifts.score * (shifts.fresh if sli is not None else 1.0)
+    inner_scores, outer_scores = internal.tolist(), external.tolist()
     best: dict[str, dict[Side, tuple[float, int]]] = {}
     for i, (entity, told) in enumerate(zip(rich.panel.entities, rich.meanings, strict=True)):
-        value = float(internal[i] if told.side is Side.INTERNAL else external[i])
+        value = inner_scores[i] if told.side is Side.INTERNAL else outer_scores[i]
         held = best.setdefault(entity, {})
         if told.worse is not Bad.NONE and value > held.get(told.side, (0.0, -1))[0]:
             held[told.side] = (value, i)
@@ -70,14 +71,14 @@ def suspects(rich: Rich, shifts: Shifts, graph: Graph, sli: int | None) -> tuple
 def _own_share(rich: Rich, shifts: Shifts, graph: Graph) -> Floats:
     """(m,) 1 - largest shift of a cause in the same metric / own shift, for external rows; 1 where no cause has the metric."""
     index = {key: i for i, key in enumerate(zip(rich.panel.entities, rich.panel.metrics, strict=True))}
-    worse, share = shifts.worse, np.ones(len(shifts.score))
+    worse, score, share = shifts.worse.tolist(), shifts.score.tolist(), [1.0] * len(shifts.score)
     for i, (entity, metric) in enumerate(zip(rich.panel.entities, rich.panel.metrics, strict=True)):
         if rich.meanings[i].side is Side.INTERNAL or not worse[i] > 0:
             continue
         rows = [index[cause, metric] for cause in graph.causes.get(entity, ()) if (cause, metric) in index]
-        explained = max((worse[r] for r in rows if shifts.score[r] > EXPLAINS), default=0.0)
+        explained = max((worse[r] for r in rows if score[r] > EXPLAINS), default=0.0)
         share[i] = max(0.0, 1.0 - explained / worse[i])
-    return share
+    return np.array(share)
 
 
 def _contribution(rich: Rich, shifts: Shifts, sli: int | None) -> Floats:

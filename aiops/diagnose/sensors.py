@@ -31,6 +31,8 @@ AGREE = 0.1
 """Witnesses that moved by less than this say that nothing happened."""
 CONTRADICTED = 0.3
 """A reading that moved by more than this, against all witnesses, is wrong."""
+PHYSICAL = (Role.GPU_TEMP, Role.GPU_POWER, Role.GPU_UTIL, Role.SM_ACTIVE, Role.GPU_CLOCK, Role.CPU_BUSY, Role.MEM_FREE)
+"""Roles of sensors proper. A latency's quantile or a queue may well stay at one value; silicon that works never does."""
 _ACTIVITY = (Role.SM_ACTIVE, Role.GPU_POWER, Role.GPU_UTIL)
 
 
@@ -86,27 +88,26 @@ def _sudden_heat(facts: Facts, entity: str) -> Iterator[Claim]:
 
 def _frozen(facts: Facts) -> Iterator[Claim]:
     """Entities whose readings stopped changing, though they used to and others still do."""
-    values = facts.rich.panel.values
-    late = values[:, facts.window.baseline :]
-    if late.shape[1] < 4 or facts.window.baseline < 10:
+    start = facts.window.baseline
+    rows = np.array([i for role in PHYSICAL for i in facts.roles.get(role, ())], dtype=np.intp)
+    values = facts.rich.panel.values[rows]
+    if values.shape[1] - start < 4 or start < 2 or not len(rows):
         return
-    same = np.diff(values, axis=1) == 0
-    known = np.isfinite(np.diff(values, axis=1))
-    base = slice(0, facts.window.baseline - 1)
-    seen = known[:, base].sum(axis=1)
-    repeats = (same[:, base].sum(axis=1) + 1.0) / (seen + 2.0)
-    runs = _trailing(values)
-    zero = late[:, -1] == 0
-    judged = (repeats < 0.9) & (seen >= ENOUGH) & ~zero & np.isfinite(late[:, -1])
+    steps = np.diff(values[:, :start], axis=1)
+    seen = np.isfinite(steps).sum(axis=1)
+    repeats = ((steps == 0).sum(axis=1) + 1.0) / (seen + 2.0)
+    runs, newest = _trailing(values), values[:, -1]
+    judged = (repeats < 0.9) & (seen >= ENOUGH) & (newest != 0) & np.isfinite(newest)
     odds = np.where(judged, runs * -np.log(repeats), 0.0)
-    totals: dict[str, float] = {}
-    for i in np.flatnonzero(odds > 3.0):
-        totals[facts.entity(int(i))] = totals.get(facts.entity(int(i)), 0.0) + float(odds[i])
-    for entity, total in totals.items():
-        rows = [int(r) for r in np.flatnonzero(odds > 3.0) if facts.entity(int(r)) == entity]
+    found: dict[str, list[int]] = {}
+    for i in np.flatnonzero(odds > 3.0).tolist():
+        found.setdefault(facts.entity(int(rows[i])), []).append(i)
+    for members in found.values():
+        total = float(odds[members].sum())
         if total >= ODDS:
-            row: int = max(rows, key=lambda r: float(odds[r]))
-            text = f"{facts.series(row)} has read {float(late[row, -1]):g} for {int(runs[row])} readings; it used to change"
+            i = max(members, key=lambda member: float(odds[member]))
+            row = int(rows[i])
+            text = f"{facts.series(row)} has read {newest[i]:g} for {int(runs[i])} readings; it used to change"
             yield _claim(facts, row, 1.0 + total / 1000.0, text)
 
 

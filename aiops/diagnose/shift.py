@@ -72,8 +72,9 @@ class Window:
 class Shifts:
     """Per row (m,): `usual` and `scale` of the baseline, `level` in the evidence, `peak` of its worst stretch, `score` >= 0.
 
-    `fresh` in 0..1 is the share of the shift that was not there just before the onset. `vanished` marks rows that stopped.
-    Levels are in the row's own direction; `sign` is -1 where down is bad. NaN: nothing known.
+    `worse` is how far the worst stretch went in the bad direction, in the row's unit; `moved` how far the level did, in
+    scales, with its own sign. `fresh` in 0..1 is the share of the shift that was not there just before the onset. `vanished`
+    marks rows that stopped. NaN: nothing known.
     """
 
     usual: Floats
@@ -82,18 +83,9 @@ class Shifts:
     peak: Floats
     score: Floats
     fresh: Floats
-    sign: Floats
+    worse: Floats
+    moved: Floats
     vanished: NDArray[np.bool_]
-
-    @property
-    def worse(self) -> Floats:
-        """How far each row's worst stretch went in its bad direction, in its own unit."""
-        return self.sign * (self.peak - self.usual)
-
-    @property
-    def moved(self) -> Floats:
-        """How far the level moved, in scales, with its own sign."""
-        return (self.level - self.usual) / self.scale
 
 
 def baseline_end(times: Floats, step_s: float, at: float) -> int:
@@ -132,14 +124,21 @@ def rolling(values: Floats, width: int) -> Floats:
     if width <= 1:
         return values
     known = np.isfinite(values)
-    sums = np.cumsum(np.where(known, values, 0.0), axis=1)
-    counts = np.cumsum(known, axis=1, dtype=np.float64)
-    sums[:, width:] -= sums[:, :-width].copy()
-    counts[:, width:] -= counts[:, :-width].copy()
-    sums[:, : width - 1] = np.nan
+    sums: Floats = np.where(known, values, 0.0)
+    counts: Floats = known.astype(np.float64)
+    sums, counts = _window_sum(sums, width), _window_sum(counts, width)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean: Floats = sums / np.where(counts >= width / 2, counts, np.nan)
+    mean[:, : width - 1] = np.nan
     return mean
+
+
+def _window_sum(values: Floats, width: int) -> Floats:
+    """(m, t) sum of the last `width` columns: shifted additions, which beat a cumulative sum for the short widths used here."""
+    total = values.copy()
+    for back in range(1, width):
+        total[:, back:] += values[:, :-back]
+    return total
 
 
 def find_window(track: Floats, panel: Panel, at: float) -> Window:
@@ -156,7 +155,7 @@ def find_window(track: Floats, panel: Panel, at: float) -> Window:
     smooth = max(3, round(SMOOTH_S / panel.step_s))
     if not clear:
         return Window(
-            baseline=start, onset=start, end=end, width=max(1, min(len(late) // 5, smooth)), strength=peak, clear=False
+            baseline=start, onset=start, end=end, width=max(1, min(-(-len(late) // 5), smooth)), strength=peak, clear=False
         )
     width = min(last - first + 1, smooth)
     return Window(
@@ -218,7 +217,8 @@ def measure(panel: Panel, meanings: tuple[Meaning, ...], window: Window) -> Shif
         peak=sign * peak,
         score=np.where(scored, score, 0.0),
         fresh=_fresh(worse, window, usual, peak, panel.step_s),
-        sign=sign,
+        worse=peak - usual,
+        moved=sign * (level - usual) / scale,
         vanished=_vanished(panel.values, window),
     )
 
