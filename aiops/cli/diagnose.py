@@ -117,7 +117,7 @@ def show(report: Report) -> None:
     table = Table("", "entity", "verdict", "score", "evidence", box=None, pad_edge=False)
     for place, cause in enumerate(report.causes[:SHOWN], start=1):
         proof = [f"+ {fact.text}" for fact in cause.evidence_for] + [f"- {fact.text}" for fact in cause.evidence_against]
-        proof += [f"chain {' -> '.join(cause.chain)}"] if len(cause.chain) > 1 and place <= 3 else []
+        proof += [f"chain {' <- '.join(cause.chain)}"] if len(cause.chain) > 1 and place <= 3 else []
         kind = cause.verdict.value if cause.verdict.value != "unknown" else ""
         table.add_row(str(place), Text(cause.entity), kind, f"{cause.score:.1f}", Text("\n".join(proof)))
     console.print(table)

@@ -87,7 +87,7 @@ def _draw_graph(analysis: Analysis, axis: Axes) -> None:
     scores = {cause.entity: cause.score for cause in analysis.report.causes}
     top = max([scores.get(name, 0.0) for name in shown] or [1.0]) or 1.0
     chain = analysis.report.causes[0].chain if analysis.report.causes else ()
-    hot = set(zip(chain[1:], chain, strict=False))
+    hot = set(zip(chain, chain[1:], strict=False))
     for effect in shown:
         for cause in analysis.facts.graph.causes.get(effect, ()):
             if cause in places:
@@ -100,7 +100,7 @@ def _draw_graph(analysis: Analysis, axis: Axes) -> None:
                 axis.annotate("", xy=places[effect], xytext=places[cause], arrowprops={**style, "shrinkA": 16, "shrinkB": 16})
     for name, (x, y) in places.items():
         share = scores.get(name, 0.0) / top
-        colour = _HOT if name in chain[:1] else _WARM if share > 0.6 else _COLD
+        colour = _HOT if name in chain[-1:] else _WARM if share > 0.6 else _COLD
         label = f"{name[-28:]}\n{scores.get(name, 0.0):.1f}"
         box = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "none", "alpha": 0.9}
         axis.text(x, y, label, ha="center", va="center", fontsize=8, bbox=box, color="white" if colour == _HOT else "black")

@@ -62,7 +62,7 @@ def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
     """Measure, rank and judge one SLI row (None: whatever deviates most) of an enriched panel."""
     facts = gather(rich, graph, at, sli)
     ranked = suspects(rich, facts.shifts, graph, sli)
-    claims = judge(facts, ranked)
+    claims = judge(facts, ranked, at)
     return Analysis(report=_report(facts, ranked, claims, at), facts=facts, noticed=noticed(facts))
 
 
@@ -178,7 +178,7 @@ def _suspected(facts: Facts, suspect: Suspect) -> Hypothesis:
 def _chain(facts: Facts, entity: str) -> tuple[str, ...]:
     if facts.sli is None:
         return (entity,)
-    return facts.graph.chain(entity, facts.entity(facts.sli))
+    return facts.graph.chain(entity, facts.entity(facts.sli))[::-1]
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ import numpy as np
 
 from aiops.diagnose.analysis import Analysis, examine
 from aiops.diagnose.derive import Rich, enrich
-from aiops.diagnose.facts import Facts
+from aiops.diagnose.facts import Facts, recent_facts
 from aiops.diagnose.graph import Graph
 from aiops.diagnose.live import needs, to_graph, to_panel
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.report import Hypothesis
 from aiops.diagnose.verdicts import Claim
-from aiops.diagnose.watch import host_claims, recent_facts
+from aiops.diagnose.watch import host_claims
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Finding, Query, Series
 

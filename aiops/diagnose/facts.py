@@ -13,7 +13,7 @@ import numpy as np
 from aiops.diagnose.derive import Rich
 from aiops.diagnose.graph import Graph
 from aiops.diagnose.meaning import Role
-from aiops.diagnose.shift import Shifts, Window
+from aiops.diagnose.shift import Shifts, Window, baseline_end, measure
 from aiops.metrics import Bad
 from aiops.model import Evidence
 
@@ -21,6 +21,8 @@ SURE_Z = 4.0
 """Scales beyond usual that count as a fact: the maximum of 300 normal columns lies at 3.4 (expected, Gaussian)."""
 SURE_RATIO = 0.05
 """Least change against the usual level that matters to anybody: the run-to-run spread of step times is 1-3 %."""
+RECENT_S = 60.0
+"""'Now' for what has no SLI of its own: six scrapes of 10 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,23 @@ class Facts:
         text = f"{what}: {level:.4g}, usually {usual:.4g} ({far} scales)"
         finite = np.isfinite(level)
         return Evidence(text=text, series=self.series(row), value=level if finite else None, baseline=usual if finite else None)
+
+
+def recent_facts(rich: Rich, graph: Graph, at: float) -> Facts:
+    """Facts on the last minute before `at` and what followed, for questions that have no SLI: sensors, limits of hosts."""
+    times = rich.panel.times
+    onset = max(0, min(int(np.searchsorted(times, at - RECENT_S)), len(times) - 1))
+    baseline = min(baseline_end(times, rich.panel.step_s, at), max(onset, 1))
+    window = Window(baseline=baseline, onset=onset, end=len(times), width=3, strength=0.0, clear=True)
+    return Facts(
+        rich=rich,
+        graph=graph,
+        window=window,
+        shifts=measure(rich.panel, rich.meanings, window),
+        sli=None,
+        scope=frozenset(rich.panel.entities) | frozenset(graph.types),
+        roles=by_role(rich),
+    )
 
 
 def by_role(rich: Rich) -> dict[Role, tuple[int, ...]]:

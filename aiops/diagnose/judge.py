@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiops.diagnose.facts import SURE_RATIO, SURE_Z, Facts
+from aiops.diagnose.facts import SURE_RATIO, SURE_Z, Facts, recent_facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
 from aiops.diagnose.sensors import sensor_claims
@@ -21,9 +21,9 @@ SERVICE_SCORE = 5.0
 """Least score of the first suspect to call a service faulty: the best of 100 normal rows reaches about 4."""
 
 
-def judge(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, ...]:
+def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, ...]:
     """Claims, best first; empty where the truth is `unknown`."""
-    broken = sensor_claims(facts)
+    broken = sensor_claims(facts if facts.window.clear else recent_facts(facts.rich, facts.graph, at))
     if any(claim.row == facts.sli for claim in broken):
         return tuple(sorted(broken, key=lambda claim: claim.row != facts.sli))
     split = split_of(facts)

@@ -10,7 +10,7 @@ from aiops.model import Cause, Evidence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hypothesis:
-    """One entity as a cause. `verdict` is typed where evidence allows; `chain` leads from the cause to where it shows."""
+    """One entity as a cause. `verdict` is typed where evidence allows; `chain` leads from where it shows to the cause."""
 
     entity: str
     metric: str | None

@@ -19,6 +19,8 @@ MATTERS = 0.3
 """Least share of the extra step time that a cause must explain to be named: two causes at once leave each at least this."""
 ALIKE = 0.5
 """Ranks whose rise is at least this share of the largest are slow together: the rest of the spread is measurement."""
+MOST = 4
+"""Ranks named at most: more slow ones without a common reason are one unknown reason."""
 WHOLE = 0.75
 """Share of the ranks from which a rise is one of the whole job."""
 
@@ -77,7 +79,7 @@ def job_claims(facts: Facts, split: Split) -> tuple[Claim, ...]:
     if data:
         claims.append(_data_claim(facts, split, data))
     if compute:
-        claims += _compute_claims(facts, split, compute)
+        claims += _compute_claims(facts, split)
     if least_wait >= need and not any(s >= ALIKE * least_wait for s in (*data.values(), *compute.values())):
         claims.append(net_claim(facts, least_wait / split.extra_s))
     found = [_priced(facts, split, claim) for claim in claims if claim is not None]
@@ -170,22 +172,34 @@ def memory_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | 
 # -- computing ---------------------------------------------------------------------------------------------------------
 
 
-def _compute_claims(facts: Facts, split: Split, compute: Mapping[int, float]) -> list[Claim | None]:
-    """One claim per group of slow ranks: all of them, or those that the others wait for."""
-    top = max(compute.values())
-    slow = {row: s for row, s in compute.items() if s >= ALIKE * top}
-    weight = top / split.extra_s
-    if len(slow) >= WHOLE * len(split.compute) and len(split.compute) > 1:
-        return [_whole_claim(facts, slow, weight)]
-    groups = [_stage_claim(facts, slow, weight)] if len(slow) > 1 else []
-    if groups and groups[0] is not None:
-        rest = {row: s for row, s in slow.items() if s >= (1 + MATTERS) * float(np.median(list(slow.values())))}
-        return [
-            *groups,
-            *(_rank_claim(facts, row, (s - np.median(list(slow.values()))) / split.extra_s) for row, s in rest.items()),
-        ]
-    hosts = _shared_host(facts, slow, weight)
-    return [hosts] if hosts is not None else [_rank_claim(facts, row, s / split.extra_s) for row, s in slow.items()]
+def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
+    """Greedy cover of the computing time: what all ranks share, then what a stage shares, then what is left on ranks."""
+    need = MATTERS * split.extra_s
+    left = dict(split.compute)
+    claims: list[Claim | None] = []
+    shared = float(np.quantile(list(left.values()), 1 - WHOLE)) if len(left) > 1 else 0.0
+    if shared >= need:
+        claims.append(_whole_claim(facts, left, float(np.median(list(left.values()))) / split.extra_s))
+        left = _peeled(left, left)
+    for row in facts.rows(Role.COMPUTE):
+        ranks = [r for r in left if facts.graph.type(facts.entity(row)) == "stage" and _within(facts, r, row)]
+        if ranks and min(left[r] for r in ranks) >= need and len(ranks) < len(left):
+            claims.append(_stage_claim(facts, row, min(left[r] for r in ranks) / split.extra_s))
+            left = _peeled(left, ranks)
+    slow = {row: s for row, s in left.items() if s >= need and s >= ALIKE * max(left.values())}
+    hosts = _shared_host(facts, slow, max(slow.values()) / split.extra_s) if slow else None
+    return [*claims, *([hosts] if hosts else [_rank_claim(facts, row, s / split.extra_s) for row, s in slow.items()][:MOST])]
+
+
+def _within(facts: Facts, rank: int, group: int) -> bool:
+    return facts.entity(rank) in facts.graph.upstream(facts.entity(group))
+
+
+def _peeled(left: Mapping[int, float], members: Iterable[int]) -> dict[int, float]:
+    """What remains of the rises once the members' common part is explained."""
+    rows = list(members)
+    common = float(np.median([left[row] for row in rows]))
+    return {row: rise - common if row in rows else rise for row, rise in left.items()}
 
 
 def _whole_claim(facts: Facts, slow: Mapping[int, float], weight: float) -> Claim | None:
@@ -202,15 +216,11 @@ def _whole_claim(facts: Facts, slow: Mapping[int, float], weight: float) -> Clai
     return shared or cpu_claim(facts, facts.scope, weight)
 
 
-def _stage_claim(facts: Facts, slow: Mapping[int, float], weight: float) -> Claim | None:
+def _stage_claim(facts: Facts, row: int, weight: float) -> Claim:
     """A pipeline stage all of whose ranks compute longer while the others' do not."""
-    stages = [row for row in facts.rows(Role.COMPUTE) if facts.graph.type(facts.entity(row)) == "stage" and facts.rose(row)]
-    for row in sorted(stages, key=lambda row: -facts.rise(row)):
-        ranks = facts.graph.upstream(facts.entity(row))
-        if sum(facts.entity(r) in ranks for r in slow) >= ALIKE * len(slow):
-            proof = tuple(map(facts.evidence, (row, *list(slow)[:2])))
-            return Claim(cause=Cause.STAGE_IMBALANCE, subject=facts.entity(row), row=row, weight=weight, evidence_for=proof)
-    return None
+    others = [r for r in facts.rows(Role.COMPUTE) if facts.graph.type(facts.entity(r)) == "stage" and r != row]
+    proof = (facts.evidence(row), *(facts.evidence(r) for r in others[:1]))
+    return Claim(cause=Cause.STAGE_IMBALANCE, subject=facts.entity(row), row=row, weight=weight, evidence_for=proof)
 
 
 def _shared_host(facts: Facts, slow: Mapping[int, float], weight: float) -> Claim | None:

@@ -6,19 +6,12 @@ that operators act on whatever was usual, and a row must also have left its usua
 
 from __future__ import annotations
 
-import numpy as np
-
-from aiops.diagnose.derive import Rich
-from aiops.diagnose.facts import Facts, by_role
-from aiops.diagnose.graph import Graph
+from aiops.diagnose.facts import Facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.sensors import sensor_claims
-from aiops.diagnose.shift import Window, baseline_end, measure
 from aiops.diagnose.verdicts import Claim
 from aiops.model import Cause
 
-RECENT_S = 60.0
-"""Evidence is the last minute: six scrapes."""
 _LIMITS: tuple[tuple[Cause, Role, float, tuple[Role, ...]], ...] = (
     # cause, deciding role, least level (share of time, events per second), supporting roles that name the part
     (Cause.IO_STALL, Role.IO_PRESSURE, 0.2, (Role.DISK_LATENCY, Role.DISK_QUEUE, Role.DISK_BUSY)),
@@ -29,23 +22,6 @@ _LIMITS: tuple[tuple[Cause, Role, float, tuple[Role, ...]], ...] = (
     (Cause.GPU_FAULT, Role.GPU_ERROR, 1e-9, ()),
     (Cause.NET_CONTENTION, Role.NET_ERROR, 1.0, (Role.NET_CONGESTION,)),
 )
-
-
-def recent_facts(rich: Rich, graph: Graph, now: float) -> Facts:
-    """Facts about the last minute against everything before the last five."""
-    times = rich.panel.times
-    onset = max(0, min(int(np.searchsorted(times, now - RECENT_S)), len(times) - 1))
-    baseline = min(baseline_end(times, rich.panel.step_s, now), max(onset, 1))
-    window = Window(baseline=baseline, onset=onset, end=len(times), width=3, strength=0.0, clear=True)
-    return Facts(
-        rich=rich,
-        graph=graph,
-        window=window,
-        shifts=measure(rich.panel, rich.meanings, window),
-        sli=None,
-        scope=frozenset(rich.panel.entities) | frozenset(graph.types),
-        roles=by_role(rich),
-    )
 
 
 def host_claims(facts: Facts) -> tuple[Claim, ...]:

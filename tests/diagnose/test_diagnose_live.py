@@ -68,7 +68,7 @@ def test_a_job_that_waits_for_a_slow_disk_is_an_io_stall_with_its_price() -> Non
     findings = CausalDiagnoser().diagnose(cluster, [*host(io=0.6, latency=0.05), *rank(data=0.6)], NOW)
     first = findings[0]
     assert (first.cause, first.subject, first.sli) == (Cause.IO_STALL, "disk:h/sda", "job:7:job_step_duration_seconds")
-    assert first.chain == ("disk:h/sda", "host:h", "rank:7/0", "job:7")
+    assert first.chain == ("job:7", "rank:7/0", "host:h", "disk:h/sda")
     assert first.counterfactual["step_s"] < 1.0 < first.counterfactual["step_now_s"]
     assert first.since is not None and abs(first.since - (NOW - 110)) <= 30
     assert [f.cause for f in findings] == [Cause.IO_STALL], "one cause, one finding"
