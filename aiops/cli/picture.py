@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def _draw_graph(analysis: Analysis, axis: Axes) -> None:
     scores = {cause.entity: cause.score for cause in analysis.report.causes}
     top = max([scores.get(name, 0.0) for name in shown] or [1.0]) or 1.0
     chain = analysis.report.causes[0].chain if analysis.report.causes else ()
-    hot = set(zip(chain, chain[1:], strict=False))
+    hot = set(itertools.pairwise(chain))
     for effect in shown:
         for cause in analysis.facts.graph.causes.get(effect, ()):
             if cause in places:
