@@ -8,7 +8,6 @@ rate is taken between two collects and left out where a ready replica could not 
 from __future__ import annotations
 
 import http.client
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import Field, ValidationError
 
+from aiops.clock import SystemClock
 from aiops.errors import NoData, Temporary
 from aiops.model import Batch, SeriesKey
 from aiops.settings import Seconds, Section, invalid
@@ -71,7 +71,7 @@ class ServicesCollector:
         """Totals, rate, latency and replica counts per service. NoData where no local backend runs services."""
         rows = self._services()
         self._totals = {name: total for name, total in self._totals.items() if name in rows}
-        deadline = time.monotonic() + _BUDGET_S
+        deadline = SystemClock().elapsed() + _BUDGET_S
         return Batch.of(now, [pair for name, row in sorted(rows.items()) for pair in self._service(name, row, now, deadline)])
 
     def _services(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class ServicesCollector:
             yield from _rates(name, total, now)
 
     def _replica(self, total: _Total, row: Mapping[str, Any], point: Mapping[str, Any], deadline: float) -> bool:
-        left = min(self._options.timeout, deadline - time.monotonic())
+        left = min(self._options.timeout, deadline - SystemClock().elapsed())
         text = _get(point["metrics"], left) if left > 0 else None
         if text is None:
             return False

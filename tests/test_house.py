@@ -38,7 +38,7 @@ def test_the_pure_core_imports_nothing_impure_not_even_inside_functions(path: Pa
 
 @pytest.mark.parametrize("path", sources("aiops", "collectors", "policies"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_the_clock_reads_the_wall_clock(path: Path) -> None:
-    if path.name == "clock.py":
+    if path.name == "clock.py" or path.parent.name == "jobs":  # the job client lives in users' programs, on its own
         return
     hits = [f"{path.name}:{n}" for n, line in enumerate(path.read_text().splitlines(), 1) if WALL_CLOCK.search(line)]
     assert not hits
