@@ -49,10 +49,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What is known about one service at `now`: load per second (None: not fresh), its stabilised peak, demand ahead."""
+    """What is known about one service at `now`: load per second (None: not fresh) as of `at`, its peak, demand ahead."""
 
     load: float | None
     peak: float | None
+    at: float | None
     ahead: float | None
     lead_s: float
     lead_from: str
@@ -94,7 +95,8 @@ class Prescale:
         forecast = snapshot.forecast(str(series.key if series else service.load))
         unforeseen = distrust(forecast, snapshot.now, self.rule)
         ahead = None if unforeseen or forecast is None else demand(forecast, snapshot.now, lead_s, self.rule.quantile)
-        return Outlook(load=load, peak=peak, ahead=ahead, lead_s=lead_s, lead_from=lead_from, unforeseen=unforeseen)
+        at = None if series is None or load is None else series.latest(snapshot.now, self.rule.max_load_age_s).at
+        return Outlook(load=load, peak=peak, at=at, ahead=ahead, lead_s=lead_s, lead_from=lead_from, unforeseen=unforeseen)
 
     def _scale(self, snapshot: Snapshot, service: Service, outlook: Outlook) -> Decision | str:
         wanted, why = self._wanted(service, outlook)
@@ -119,7 +121,7 @@ class Prescale:
             evidence=tuple(_evidence(service, outlook)),
             expect=f"{service.name} has {target} replicas",
             within_s=outlook.lead_s + 2 * self.every_s,
-            inputs_at=None if outlook.load is None else snapshot.now,
+            inputs_at=outlook.at,
         )
 
     def _wanted(self, service: Service, outlook: Outlook) -> tuple[int, str]:

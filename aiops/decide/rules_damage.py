@@ -1,0 +1,203 @@
+"""Invariants of what is touched: fresh evidence, proofs, bounded damage, floors, protection, scope, approval.
+
+Written a second time on purpose, plainly and over the whole run, not per decision as `admit` does it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from aiops.action import (
+    Admission,
+    Drain,
+    EntryState,
+    Migrate,
+    OrderKind,
+    Outcome,
+    Preempt,
+    Rollback,
+    ScaleService,
+    destructive,
+    target,
+)
+from aiops.decide.limits import Limits
+from aiops.decide.request import plan_hash
+from aiops.decide.trace import Trace
+from aiops.model import Cluster, HoldState, Job, NodeState, Reservation
+from aiops.snapshot import Snapshot
+
+Broken = Iterator[tuple[str, str]]
+BAD = (EntryState.FAILED, EntryState.ROLLED_BACK, EntryState.NEEDS_HUMAN)
+
+
+def _destructive(trace: Trace) -> Iterator[tuple[Snapshot, Admission]]:
+    return ((seen, a) for seen, a in trace.permitted() if destructive(a.decision.action))
+
+
+def _hurt(admission: Admission, cluster: Cluster) -> list[Job]:
+    """Jobs that an action stops or moves."""
+    match admission.decision.action:
+        case Preempt() | Migrate() as action:
+            return [job for job in cluster.jobs if job.id == action.job]
+        case Drain() as action:
+            return [job for job in cluster.jobs if action.node in job.nodes]
+        case _:
+            return []
+
+
+def fresh(trace: Trace, limits: Limits) -> Broken:
+    """I5: nothing destructive on inputs older than allowed, or from the future."""
+    for seen, admission in _destructive(trace):
+        at = admission.decision.inputs_at
+        if at is not None and not 0 <= seen.now - at <= limits.max_input_age_s:
+            yield admission.id, f"on inputs {seen.now - at:.0f} s old"
+
+
+def proven(trace: Trace, limits: Limits) -> Broken:
+    """I9: a fresh, verified proof of a checkpoint by that very run."""
+    for seen, admission in trace.permitted():
+        action = admission.decision.action
+        if isinstance(action, Preempt | Migrate):
+            proofs = [job.checkpoint for job in seen.cluster.jobs if job.id == action.job and job.run_id == action.run_id]
+            proof = proofs[0] if proofs else None
+            good = proof is not None and proof.verified and proof.run_id == action.run_id
+            if not good or proof is None or not 0 <= seen.now - proof.read_at <= limits.proof_age_s:
+                yield admission.id, "without a valid proof of a checkpoint"
+
+
+def bounded_damage(trace: Trace, limits: Limits) -> Broken:
+    """I10: in no window more nodes, jobs, GPUs or evictions of one job than allowed, in flight included."""
+    spent = [(seen, a, _hurt(a, seen.cluster)) for seen, a in _destructive(trace)]
+    for i, (seen, admission, mine) in enumerate(spent):
+        window = [one for one in spent[: i + 1] if seen.now - one[0].now < limits.window_s]
+        jobs = {job.id: job.gpus for _, _, hurt in window for job in hurt}
+        drained = {a.decision.action.node for _, a, _ in window if isinstance(a.decision.action, Drain)}
+        if len(jobs) > limits.jobs or sum(jobs.values()) > limits.gpus:
+            yield admission.id, f"{len(jobs)} jobs, {sum(jobs.values())} GPUs within {limits.window_s:.0f} s"
+        if len(drained) > max(1, limits.nodes_ratio * len(seen.cluster.nodes)):
+            yield admission.id, f"{len(drained)} nodes within {limits.window_s:.0f} s"
+        if any(sum(seen.now - at < 86400.0 for at in job.evictions) >= limits.evictions_per_day for job in mine):
+            yield admission.id, "evicted too often within a day"
+
+
+def no_mass_fault(trace: Trace, limits: Limits) -> Broken:
+    """I11: nothing destructive while much of a pool is down or gone."""
+    for seen, admission in _destructive(trace):
+        for pool, most in seen.census.items():
+            well = sum(node.pool == pool and node.state is not NodeState.DOWN for node in seen.cluster.nodes)
+            if most - well > limits.unhealthy_ratio * most:
+                yield admission.id, f"{most - well} of {most} nodes of {pool} were down or gone"
+
+
+def something(trace: Trace, limits: Limits) -> Broken:
+    """I12: what is acted upon is in the picture, under that identity."""
+    for seen, admission in trace.permitted():
+        action, cluster = admission.decision.action, seen.cluster
+        there = {f"service/{s.name}" for s in cluster.services if s.uid == getattr(action, "uid", s.uid)}
+        there |= {f"node/{n.name}" for n in cluster.nodes if n.uid == getattr(action, "uid", n.uid)}
+        there |= {f"job/{j.id}" for j in cluster.jobs if j.run_id == getattr(action, "run_id", j.run_id)}
+        kind = target(action).partition("/")[0]
+        if kind in ("service", "node", "job") and target(action) not in there:
+            yield admission.id, f"{target(action)} was not there"
+
+
+def unbroken(trace: Trace, limits: Limits) -> Broken:
+    """I13: once tripped, nothing destructive until a person resets the breaker."""
+    refused = (Outcome.STALE, Outcome.UNSUPPORTED)
+    counted = [e for e in trace.entries if e.state in BAD and not (e.receipt and e.receipt.outcome in refused)]
+    bad = sorted(entry.changed_at for entry in counted)
+    for seen, admission in _destructive(trace):
+        reset = max((o.at for o in seen.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
+        before = [at for at in bad if reset < at < seen.now]
+        runs = zip(before, before[limits.breaker_failures - 1 :], strict=False)
+        if any(last - first < limits.window_s - 60.0 for first, last in runs):
+            yield admission.id, "after the breaker had tripped"
+
+
+def cooled(trace: Trace, limits: Limits) -> Broken:
+    """I14, I15: the steady clock shows the pause between two effects on one target; a wall clock cannot shorten it."""
+    last: dict[str, float] = {}
+    for effect, _, admission in trace.sent():
+        wait = limits.destructive_cooldown_s if destructive(admission.decision.action) else limits.cooldown_s
+        passed = effect.elapsed - last.get(effect.target, float("-inf"))
+        if passed < wait - 1.0:
+            yield effect.id, f"only {passed:.0f} s after the last effect on {effect.target}"
+        last[effect.target] = effect.elapsed - max(0.0, effect.at - admission.at)  # counted from the permission
+
+
+def steady(trace: Trace, limits: Limits) -> Broken:
+    """I15: nothing destructive while the wall clock is in doubt."""
+    for seen, admission in _destructive(trace):
+        if abs(seen.wall_step_s) > limits.max_wall_step_s:
+            yield admission.id, f"the wall clock had moved by {seen.wall_step_s:.0f} s"
+
+
+def conserved(trace: Trace, limits: Limits) -> Broken:
+    """I21: floors and ceilings; what is reserved is there, owned, and ends by its cap."""
+    for seen, admission in trace.permitted():
+        wished = admission.decision.action
+        action = wished.action if isinstance(wished, Rollback) else wished
+        if isinstance(action, ScaleService):
+            bounds = [(s.min_replicas, s.max_replicas) for s in seen.cluster.services if s.name == action.service]
+            if any(not low <= action.replicas <= high for low, high in bounds):
+                yield admission.id, f"{action.replicas} replicas of {action.service}"
+    for seen, decided in trace.cycles:
+        live = [r for r in decided.reservations if r.state in (HoldState.HELD, HoldState.ACTIVE)]
+        yield from ((seen.id, detail) for detail in _overbooked(live, seen))
+
+
+def _overbooked(live: list[Reservation], seen: Snapshot) -> Iterator[str]:
+    slack = abs(seen.wall_step_s) + 1.0
+    for one in live:
+        if one.state is HoldState.HELD and seen.now > one.hard_cap_at + slack:
+            yield f"{one.name} is held past its cap"
+    begun = [r for r in live if r.starts_at is None or r.starts_at <= seen.now]
+    gpus = sum(gpu.healthy for node in seen.cluster.nodes for gpu in node.gpus)
+    if sum(r.gpus for r in begun) > gpus:
+        yield f"{sum(r.gpus for r in begun)} GPUs reserved of {gpus}"
+    below: dict[str, set[str]] = defaultdict(set)
+    parents = {link.name: link.parent for link in seen.cluster.links}
+    for name in parents:
+        above = name
+        for _ in parents:  # no longer than a path can be, so that a circle ends
+            below[above].add(name)
+            above = parents.get(above, "")
+    for link in seen.cluster.links:
+        rate = sum(r.bandwidth_bytes_per_s.get(name, 0.0) for r in begun for name in below[link.name])
+        if rate > link.capacity_bytes_per_s * 1.000001:
+            yield f"{rate:.6g} bytes/s reserved of {link.capacity_bytes_per_s:.6g} on {link.name}"
+
+
+def unprotected(trace: Trace, limits: Limits) -> Broken:
+    """I22: what is protected loses nothing."""
+    for seen, admission in _destructive(trace):
+        action, cluster = admission.decision.action, seen.cluster
+        hurt = {name for job in _hurt(admission, cluster) if job.protected for name in (job.id,)}
+        hurt |= {n.name for n in cluster.nodes if n.protected and target(action) == f"node/{n.name}"}
+        hurt |= {s.name for s in cluster.services if s.protected and target(action) == f"service/{s.name}"}
+        hurt |= set(limits.protected) & {target(action).partition("/")[2]}
+        if hurt:
+            yield admission.id, f"{', '.join(sorted(hurt))} is protected"
+
+
+def in_scope(trace: Trace, limits: Limits) -> Broken:
+    """I28: a policy decides only when asked, only within its scope."""
+    for seen, admission in trace.permitted():
+        policy, action = admission.decision.policy, admission.decision.action
+        patterns = limits.scopes.get(policy, ("*",))
+        if not any(fnmatchcase(target(action), pattern) for pattern in patterns):
+            yield admission.id, f"{target(action)} is outside the scope of {policy}"
+        if policy not in seen.due and not isinstance(action, Rollback):
+            yield admission.id, f"{policy} was not asked"
+
+
+def approved(trace: Trace, limits: Limits) -> Broken:
+    """I29: enough people approved a big plan, that very plan."""
+    for seen, admission in _destructive(trace):
+        gpus = sum(job.gpus for job in _hurt(admission, seen.cluster))
+        plan = plan_hash(admission.decision.action)
+        people = {o.by for o in seen.orders if o.kind is OrderKind.APPROVE and o.target == plan}
+        if gpus >= limits.approve_gpus and len(people) < limits.approvers:
+            yield admission.id, f"{gpus} GPUs with {len(people)} approvals"
