@@ -23,6 +23,7 @@ from aiops.errors import ConfigError, Fenced, Permanent, Temporary
 from aiops.leadership import RENEW_S
 from aiops.logs import configure
 from aiops.loop import run_cycle
+from aiops.ports import Supervises
 from aiops.refresh import refresh_findings
 from aiops.settings import Settings
 from aiops.wiring import Parts, assemble, foreseen
@@ -52,6 +53,7 @@ class Daemon:
             "cycle": (self.cycle, every.tick),
             "forecast": (self.forecast, every.forecast),
             "diagnose": (self.diagnose, every.diagnose),
+            "supervise": (self.supervise, 1.0),
             "deliver": (self.deliver, 1.0),
             "prune": (self.prune, 3600.0),
         }
@@ -94,6 +96,12 @@ class Daemon:
         if cluster is not None and self.parts.leadership.leads():
             ask = (self.clock.now(), self.parts.evidence)
             refresh_findings(self.parts.store, self.parts.diagnosers, cluster, ask)
+
+    def supervise(self) -> None:
+        """Between cycles, let a backend that runs processes itself look after them."""
+        backend = self.parts.house.backend
+        if isinstance(backend, Supervises) and self.parts.leadership.leads():
+            backend.supervise(self.clock.now())
 
     def deliver(self) -> None:
         """Try the messages that are due."""

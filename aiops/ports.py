@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from aiops.action import Admission, Decision, Effect, Entry, EntryState, Order, Receipt, Verdict
 from aiops.model import Batch, Cluster, Finding, Floats, Forecast, Query, Reservation, Series, SeriesKey
@@ -128,6 +128,15 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of connections; services and jobs go on."""
+        ...
+
+
+@runtime_checkable
+class Supervises(Protocol):
+    """A backend that itself keeps processes running needs a look more often than a cycle comes."""
+
+    def supervise(self, now: float) -> object:
+        """One step of supervision, in milliseconds; no decision and no admitted action."""
         ...
 
 
