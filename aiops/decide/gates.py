@@ -34,6 +34,7 @@ from aiops.decide.blast import blast, victims
 from aiops.decide.holds import book
 from aiops.decide.limits import LONGEST_S
 from aiops.decide.request import Refusal, Request, mode_of, plan_hash
+from aiops.decide.reserve import LIVE
 from aiops.model import Cluster, JobState
 
 
@@ -207,6 +208,9 @@ def room_left(request: Request) -> Refusal:
     """What is promised fits into what there is, and a hold is moved under its own fence only (I21)."""
     if request.resends:  # booked when it was first admitted
         return None
+    bound = getattr(request.action, "bind_to", "")
+    if bound and not any(one.name == bound and one.state in LIVE for one in request.ledger):
+        return Deny.NO_CAPACITY, f"hold {bound} that the freed capacity belongs to was not granted"
     done = book(request.ledger, request.action, request.snapshot, request.limits)
     return None if done.denied is None else (done.denied, done.detail)
 

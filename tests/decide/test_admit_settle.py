@@ -240,6 +240,7 @@ ALONE = [  # what single limits, wishes and pictures refuse
         Deny.CONFLICT,
         id="a move onto a node that is being drained",
     ),
+    pytest.param(replace(PREEMPT, bind_to="h"), {}, {}, Deny.NO_CAPACITY, id="a victim for a hold that was not granted"),
     pytest.param(HOLD, {}, {}, None, id="a hold that fits"),
     pytest.param(replace(HOLD, cpu_cores=9.0), {}, {}, Deny.NO_CAPACITY, id="a hold of more than there is"),
     pytest.param(replace(HOLD, owner=""), {}, {}, Deny.INVALID, id="a hold that nobody owns"),

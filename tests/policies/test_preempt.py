@@ -1,0 +1,137 @@
+"""Preemption: least loss by optimum, nobody without a proof, nobody if it would not help, gangs whole."""
+
+from dataclasses import replace
+from itertools import chain, combinations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
+from aiops.errors import ConfigError
+from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState
+from aiops.snapshot import Snapshot
+from policies.preempt import PreemptPolicy, Victim, cheapest, fits, free_gpus
+
+NOW = 1e9
+GPUS = tuple(Gpu(uuid=f"g{i}", index=i) for i in range(8))
+NODES = tuple(Node(name=f"n{i}", uid=f"n{i}", pool="p", state=NodeState.READY, gpus=GPUS) for i in range(3))
+WAITING = Job(id="vip", run_id="v", name="vip", queue="q", state=JobState.QUEUED, gpus=8, submitted_at=NOW - 60.0, priority=10)
+
+
+def running(id: str, node: int | tuple[str, ...] = 0, gpus: int = 8, ago: float = 100.0, **changes: Any) -> Job:
+    """A job that started long ago and wrote its last checkpoint `ago` seconds ago; its proof has just been read."""
+    proof = Checkpoint(id=f"c-{id}", run_id=id, at=NOW - ago, read_at=NOW - 5.0, verified=True)
+    plain = Job(
+        id=id, run_id=id, name=id, queue="q", state=JobState.RUNNING, gpus=gpus, submitted_at=NOW - 9e4,
+        nodes=(f"n{node}",) if isinstance(node, int) else node, started_at=NOW - 8e4, checkpoint=proof, restart_s=0.0,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def seen(*jobs: Job, supports: tuple[str, ...] = ("preempt",), waiting: Job = WAITING) -> Snapshot:
+    cluster = Cluster(at=NOW, backend="b", nodes=NODES, jobs=(waiting, *jobs))
+    return Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=supports)
+
+
+def answers(snapshot: Snapshot) -> list[Any]:
+    return [one.action if isinstance(one, Decision) else one for one in PreemptPolicy().decide(snapshot)]
+
+
+def stopped(snapshot: Snapshot) -> list[str]:
+    return [action.job for action in answers(snapshot) if isinstance(action, Preempt)]
+
+
+FULL = (running("a", 0, ago=100.0), running("b", 1, ago=50.0), running("c", 2, ago=200.0))
+
+
+def test_the_victim_is_who_loses_least_since_its_checkpoint() -> None:
+    assert stopped(seen(*FULL)) == ["b"]
+
+
+def test_nobody_is_stopped_where_the_job_fits_anyway_or_never_would() -> None:
+    assert stopped(seen(*FULL[:2])) == []
+    (note,) = answers(seen(*FULL, waiting=replace(WAITING, gpus=25)))
+    assert "nobody is" in note
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"priority": 10}, id="not outranked"),
+        pytest.param({"protected": True}, id="protected"),
+        pytest.param({"started_at": NOW - 599.0}, id="younger than the minimum run time"),
+        pytest.param({"evictions": (NOW - 1.0, NOW - 2.0, NOW - 3.0)}, id="evicted three times today"),
+        pytest.param({"checkpoint": None}, id="neither checkpointed nor expressly preemptible"),
+        pytest.param({"checkpoint_requested_at": NOW - 46.0, "checkpoint_s": 30.0}, id="asked, and silent for too long"),
+    ],
+)
+def test_who_may_not_be_stopped_is_not(changes: dict[str, Any]) -> None:
+    a, b, c = FULL
+    assert stopped(seen(a, replace(b, **changes), c)) == ["a"]
+
+
+def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped() -> None:
+    a, b, c = FULL
+    old = replace(b, checkpoint=replace(b.checkpoint, read_at=NOW - 60.0))  # type: ignore[type-var]
+    assert answers(seen(a, old, c)) == [RequestCheckpoint(job="b", run_id="b")]
+    asked = replace(old, checkpoint_requested_at=NOW - 10.0, checkpoint_s=30.0)
+    assert answers(seen(a, asked, c)) == []
+
+
+def test_gangs_go_whole() -> None:
+    a, b, c = FULL
+    gang = (replace(a, gang="g"), replace(b, gang="g"))
+    assert stopped(seen(*gang, c)) == ["a", "b"]
+    assert stopped(seen(gang[0], replace(gang[1], protected=True), c)) == ["c"]
+
+
+def test_what_is_freed_is_held_for_the_waiting_job_before_the_first_is_stopped() -> None:
+    first, second = answers(seen(*FULL, supports=("preempt", "hold_capacity")))
+    assert isinstance(first, HoldCapacity)
+    assert (first.owner, first.nodes, first.gpus) == ("vip", ("n1",), 8)
+    assert isinstance(second, Preempt)
+    assert second.bind_to == first.hold
+
+
+def test_not_reporting_checkpoints_is_never_rewarded() -> None:
+    a, b, c = FULL
+    quiet = replace(b, checkpoint=None, preemptible=True)
+    assert answers(seen(a, quiet, c)) == [Preempt(
+        job="a", run_id="a", on_nodes=("n0",), checkpoint="c-a", gpus=8, lost_gpu_s=800.0)]  # fmt: skip
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 8), st.integers(0, 500)), min_size=1, max_size=8),
+    need=st.sampled_from([1, 4, 8, 16, 24]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_choice_is_the_brute_forced_optimum(sizes: list[tuple[int, int, int]], need: int) -> None:
+    room, jobs = [8, 8, 8], []
+    for i, (node, gpus, ago) in enumerate(sizes):
+        if gpus <= room[node]:
+            room[node] -= gpus
+            jobs.append(running(f"j{i}", node, gpus, float(ago)))
+    waiting = replace(WAITING, gpus=need)
+    cluster = seen(*jobs, waiting=waiting).cluster
+    victims = PreemptPolicy().victims(seen(*jobs, waiting=waiting), waiting)
+    free = free_gpus(cluster)
+
+    def after(chosen: tuple[Victim, ...]) -> dict[str, float]:
+        return {n: free[n] + sum(j.gpus for v in chosen for j in v.jobs if n in j.nodes) for n in free}
+
+    if fits(waiting, free, cluster):
+        return
+    subsets = chain.from_iterable(combinations(victims, k) for k in range(1, len(victims) + 1))
+    costs = [sum(v.lost_gpu_s for v in some) for some in subsets if fits(waiting, after(some), cluster)]
+    chosen = cheapest(waiting, victims, free, cluster)
+    assert (chosen is None) == (not costs)
+    if chosen is not None:
+        assert sum(v.lost_gpu_s for v in chosen) == pytest.approx(min(costs))
+
+
+@pytest.mark.parametrize("section", [{"oops": 1}, {"priority_gap": 0}, {"hold_s": "soon"}])
+def test_wrong_settings_are_refused_by_their_path(section: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"policies\.preempt\."):
+        PreemptPolicy.from_settings(section, "aiops.yaml")
