@@ -65,7 +65,7 @@ def _sli_findings(rich: Rich, graph: Graph, now: float) -> Iterator[Finding]:
         keep = np.flatnonzero([name in scope for name in rich.panel.entities])
         part = Rich(panel=rich.panel.take(keep), meanings=tuple(rich.meanings[i] for i in keep))
         analysis = examine(part, graph, now, int(np.searchsorted(keep, row)))
-        if analysis.noticed:
+        if analysis.noticed and analysis.facts.window.clear:  # every 30 s, on every SLI: only what is beyond doubt
             yield _finding(analysis, now)
 
 

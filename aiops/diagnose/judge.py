@@ -6,19 +6,22 @@ Answers are claims, best first; none at all means `unknown`.
 
 from __future__ import annotations
 
-import numpy as np
-
-from aiops.diagnose.facts import SURE_RATIO, SURE_Z, Facts, recent_facts
+from aiops.diagnose.facts import SURE_Z, Facts, recent_facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
 from aiops.diagnose.sensors import sensor_claims
 from aiops.diagnose.verdicts import Claim, job_claims, split_of
+from aiops.metrics import Bad
 from aiops.model import Cause
 
 LOAD_RATIO = 0.15
 """Least growth of the load that can explain a slower service: below, the load is what it always does."""
-SERVICE_SCORE = 5.0
-"""Least score of the first suspect to call a service faulty: the best of 100 normal rows reaches about 4."""
+WORSE_Z, WORSE_SCORE, WORSE_RATIO = 2.5, 3.2, 0.01
+"""Scales, score and share by which an SLI must have got worse: together 5 % of normal windows of PetShop's 5-minute data."""
+SUSPECT_SCORE = 2.0
+"""Least score of the first suspect where the SLI did get worse: a tail of one in fifty alone."""
+LEAD = 0.35
+"""Least lead of the first suspect over the second without an SLI: 1 in 20 of the normal windows of Nezha reaches it."""
 
 
 def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, ...]:
@@ -30,7 +33,7 @@ def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, 
     if split is not None:
         claims = job_claims(facts, split)
         return (*claims, *broken) if claims else broken
-    if not noticed(facts):
+    if facts.sli is not None and not noticed(facts):
         return broken
     load = _load_claim(facts)
     if load is not None:
@@ -42,9 +45,18 @@ def noticed(facts: Facts) -> bool:
     """True where the SLI got worse for sure; without an SLI, where the pooled deviation did."""
     if facts.sli is None:
         return facts.window.clear
-    worse = float(facts.shifts.worse[facts.sli])
+    worse, score = float(facts.shifts.worse[facts.sli]), float(facts.shifts.score[facts.sli])
     usual, scale = abs(float(facts.shifts.usual[facts.sli])), float(facts.shifts.scale[facts.sli])
-    return bool(np.isfinite(worse) and worse >= SURE_Z * scale * 0.5 and worse >= SURE_RATIO * usual * 0.2)
+    if facts.rich.meanings[facts.sli].worse is Bad.NONE:
+        return abs(facts.z(facts.sli)) >= SURE_Z
+    return bool(worse >= WORSE_Z * scale and worse >= WORSE_RATIO * usual and score >= WORSE_SCORE)
+
+
+def lead(ranked: tuple[Suspect, ...]) -> float:
+    """How far the first suspect is ahead of the second, as a share of its score."""
+    if len(ranked) < 2:
+        return 1.0 if ranked else 0.0
+    return (ranked[0].score - ranked[1].score) / ranked[0].score if ranked[0].score > 0 else 0.0
 
 
 def _load_claim(facts: Facts) -> Claim | None:
@@ -69,12 +81,14 @@ def _load_claim(facts: Facts) -> Claim | None:
 
 def _service_claims(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, ...]:
     """The first suspect, typed by what it shows inside, else a fault of the service without a known kind."""
-    if not ranked or ranked[0].score < SERVICE_SCORE or ranked[0].row < 0:
+    if not ranked or ranked[0].score < SUSPECT_SCORE or ranked[0].row < 0:
+        return ()
+    if not noticed(facts) and lead(ranked) < LEAD:
         return ()
     first = ranked[0]
     kind = _service_kind(facts, first)
     proof = (facts.evidence(first.row),)
-    return (Claim(cause=kind, subject=first.entity, row=first.row, weight=1.0, evidence_for=proof),)
+    return (Claim(cause=kind, subject=first.entity, row=first.row, evidence_for=proof),)
 
 
 def _service_kind(facts: Facts, suspect: Suspect) -> Cause:
