@@ -8,19 +8,31 @@ nothing of policies; the loop only ever reads the newest rows.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import Pool
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from aiops.clock import SystemClock
 from aiops.forecast.baselines import LastValue
-from aiops.forecast.engine import QUANTILES, fallback, forecast_panel
+from aiops.forecast.gate import QUANTILES, fallback, settle_refusal
+from aiops.forecast.limits import limits_of, metrics
+from aiops.forecast.live import Judged, Learnt, Said, group, learn, say
 from aiops.forecast.panel import to_grid
-from aiops.forecast.trend import Calendar, ProphetCorrected
+from aiops.forecast.rolling import Ask
+from aiops.forecast.trend import Calendar
+from aiops.forecast.warning import exhaustions
 from aiops.model import Cluster, Finding, Floats, Forecast, Query
 from aiops.ports import Diagnoser, Grid, Records, SeriesStore
+
+GROUP = 500
+"""Series that one task forecasts: small enough to spread over workers, large enough to learn from each other's record."""
+
+
+RECENT_FORECAST_S = 900.0
+"""Older forecasts warn of nothing: three refreshes were missed."""
 
 
 class Shelf(SeriesStore, Records, Protocol):
@@ -36,56 +48,140 @@ class Plan:
     history_s: float = 14 * 86400.0
     quantiles: tuple[float, ...] = QUANTILES
     calendar: Calendar = field(default_factory=Calendar)
-    timeout_s: float = 120.0
+    timeout_s: float = 200.0
+    refit_s: float = 86400.0
+    prophet_series: int = 64
 
     @property
     def steps(self) -> int:
         """Grid points ahead."""
         return max(1, round(self.horizon_s / self.step_s))
 
+    @property
+    def ask(self) -> Ask:
+        """The plan as the models know it."""
+        return Ask(step_s=self.step_s, steps=self.steps, quantiles=np.array(sorted(self.quantiles)))
+
 
 class Refresher:
-    """Owns the worker processes. Not thread-safe: one refresh at a time."""
+    """Owns the worker processes and what was learnt. Not thread-safe: one refresh at a time."""
 
-    def __init__(self, shelf: Shelf, plan: Plan | None = None, workers: int = 1) -> None:
-        self.shelf, self.plan, self.workers = shelf, plan or Plan(), workers
-        self._pool: Pool | None = None
+    def __init__(self, shelf: Shelf, plan: Plan | None = None, workers: int = 1, executor: Executor | None = None) -> None:
+        self.shelf, self.plan = shelf, plan or Plan()
+        self._executor: Executor = executor or Workers(workers)
+        self._learnt: Learnt | None = None
+        self._said: dict[int, Said] = {}
+        self._accepted: frozenset[str] = frozenset()
 
     def forecasts(self, now: float, queries: Sequence[Query]) -> tuple[Forecast, ...]:
         """Forecast every series the queries find (windows and steps are the plan's), store the rows and return them."""
         found = {s.key: s for query in queries for s in self.shelf.read(replace(query, window_s=self.plan.history_s), now)}
-        end = np.floor(now / self.plan.step_s) * self.plan.step_s
-        panel = [to_grid(found[key], float(end), self.plan.step_s) for key in sorted(found)]
-        made = self._compute(panel)
+        end = float(np.floor(now / self.plan.step_s) * self.plan.step_s)
+        panel = [to_grid(found[key], end, self.plan.step_s) for key in sorted(found)]
+        made = keep_choice(self.refresh(panel), self._accepted)
+        self._accepted = frozenset(f.target for f in made if f.refused is None)
         self.shelf.put_forecasts(made)
         return made
 
-    def _compute(self, panel: Sequence[Grid]) -> tuple[Forecast, ...]:
+    def refresh(self, panel: Sequence[Grid]) -> tuple[Forecast, ...]:
+        """A forecast per series of a panel whose grids end together: learn if that is due, then say, group by group."""
         if not panel:
             return ()
-        try:
-            result: tuple[Forecast, ...] = self._workers().apply_async(compute, (panel, self.plan)).get(self.plan.timeout_s)
-            return result
-        except multiprocessing.TimeoutError:
-            self.close()
-            return plain(panel, self.plan, "fit timed out")
-        except Exception as error:  # the wall around a worker: it may raise or die in any way
-            return plain(panel, self.plan, f"fit failed: {type(error).__name__}")
-
-    def _workers(self) -> Pool:
-        if self._pool is None:
-            # spawn: forking after a Prophet fit hangs for ever when polars is installed. Recycled: a fit leaves 52 KB behind.
-            self._pool = multiprocessing.get_context("spawn").Pool(
-                self.workers, initializer=prepare_worker, maxtasksperchild=20
-            )
-        return self._pool
+        groups, plan = group(panel, GROUP), self.plan
+        if self._learnt is None or panel[0].end - self._learnt.at >= plan.refit_s:
+            ((learnt, trouble),) = self._executor.run(learn_panel, [(tuple(panel), plan, self._learnt)], plan.timeout_s)
+            if learnt is None and self._learnt is None:
+                return plain(panel, plan, trouble)
+            self._learnt = learnt or self._learnt  # yesterday's model is better than none
+        tasks = [(part, plan, self._learnt, self._said.get(index)) for index, part in enumerate(groups)]
+        made: list[Forecast] = []
+        for index, (judged, trouble) in enumerate(self._executor.run(say_group, tasks, plan.timeout_s)):
+            if judged is None:
+                made += plain(groups[index], plan, trouble)
+            else:
+                self._said[index] = judged.said
+                made += judged.forecasts
+        return tuple(made)
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
+        self._executor.close()
+
+
+class Executor(Protocol):
+    """Where the work is done. The same tasks give the same results, bit for bit, wherever that is."""
+
+    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
+        """(result, "") or (None, reason) per task, in order; all within `timeout_s`. Never raises for what the work does."""
+        ...
+
+    def close(self) -> None:
+        """End everything, whatever it is doing."""
+        ...
+
+
+class Workers:
+    """Local processes: spawned, one thread each, recycled, ended when a task passes its deadline."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = count
+        self._pool: Pool | None = None
+
+    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
+        """As Executor.run. A worker that hangs or dies costs its task and the pool, not the caller."""
+        if self._pool is None:
+            # spawn: forking after a Prophet fit hangs for ever when polars is installed. Recycled: a fit leaves 52 KB behind.
+            self._pool = multiprocessing.get_context("spawn").Pool(self.count, initializer=prepare_worker, maxtasksperchild=50)
+        pending = [self._pool.apply_async(work, task) for task in tasks]
+        clock, results = SystemClock(), []
+        deadline = clock.elapsed() + timeout_s
+        for one in pending:
+            try:
+                results.append((one.get(max(0.0, deadline - clock.elapsed())), ""))
+            except multiprocessing.TimeoutError:
+                results.append((None, "fit timed out"))
+            except Exception as error:  # the wall around a worker: it may raise anything
+                results.append((None, f"fit failed: {type(error).__name__}"))
+        if any(reason == "fit timed out" for _, reason in results):
+            self.close()
+        return results
+
+    def close(self) -> None:
+        """Terminate the processes."""
         if self._pool is not None:
             self._pool.terminate()
             self._pool.join()
             self._pool = None
+
+
+class DaskWorkers:
+    """A Dask cluster of the user's (extra `dask`): `client` is a distributed.Client."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
+        """As Executor.run; what is unfinished at the deadline is cancelled."""
+        from distributed import wait
+
+        futures = [self.client.submit(work, *task, pure=False) for task in tasks]
+        try:
+            wait(futures, timeout=timeout_s)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            self.client.cancel([f for f in futures if not f.done()])
+        results: list[tuple[Any, str]] = []
+        for future in futures:
+            if future.status == "finished":
+                results.append((future.result(), ""))
+            elif future.status == "error":
+                results.append((None, f"fit failed: {type(future.exception()).__name__}"))
+            else:
+                results.append((None, "fit timed out"))
+        return results
+
+    def close(self) -> None:
+        """Let go of the cluster; it is the user's."""
+        self.client.close()
 
 
 def prepare_worker() -> None:
@@ -101,10 +197,20 @@ def prepare_worker() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def compute(panel: Sequence[Grid], plan: Plan) -> tuple[Forecast, ...]:
-    """Fit and forecast a panel; runs in a worker."""
-    fitted = {"prophet_ar": ProphetCorrected(calendar=plan.calendar).fit(panel)}
-    return forecast_panel(panel, fitted, plan.steps, plan.quantiles)
+def learn_panel(panel: Sequence[Grid], plan: Plan, before: Learnt | None) -> Learnt:
+    """Fit on a panel; runs in a worker. Prophet only where series are few enough to be pools and services."""
+    prophet = panel if len(panel) <= plan.prophet_series else ()
+    return learn(panel, plan.ask, plan.calendar, prophet, before)
+
+
+def say_group(panel: Sequence[Grid], plan: Plan, learnt: Learnt, said: Said | None) -> Judged:
+    """Forecast one group; runs in a worker."""
+    return say(panel, plan.ask, plan.calendar, learnt, said)
+
+
+def keep_choice(made: Sequence[Forecast], accepted: frozenset[str]) -> tuple[Forecast, ...]:
+    """Hysteresis: what could be acted upon stays so unless clearly worse, what could not must be clearly better."""
+    return tuple(replace(f, refused=settle_refusal(f, f.target in accepted)) for f in made)
 
 
 def plain(panel: Sequence[Grid], plan: Plan, reason: str) -> tuple[Forecast, ...]:
@@ -129,12 +235,25 @@ def plain(panel: Sequence[Grid], plan: Plan, reason: str) -> tuple[Forecast, ...
 def refresh_findings(
     shelf: Shelf, diagnosers: Sequence[Diagnoser], cluster: Cluster, ask: tuple[float, Sequence[Query]]
 ) -> tuple[Finding, ...]:
-    """Diagnose the series that `ask` = (now, queries) finds and store what holds; returns the findings, best first."""
+    """Diagnose the series that `ask` = (now, queries) finds, add early warnings, store what holds.
+
+    Returns the findings, best first.
+    """
     now, queries = ask
     series = [s for query in queries for s in shelf.read(query, now)]
     findings: list[Finding] = []
     for diagnoser in diagnosers:
         findings += diagnoser.diagnose(cluster, series, now)
+    findings += warnings_at(shelf, now)
     findings.sort(key=lambda finding: (-finding.score, finding.id))
     shelf.put_findings(now, findings)
     return tuple(findings)
+
+
+def warnings_at(shelf: Shelf, now: float) -> tuple[Finding, ...]:
+    """What will likely run out within the newest forecasts' horizon."""
+    forecasts = shelf.forecasts(now - RECENT_FORECAST_S)
+    if not forecasts:
+        return ()
+    watched = [s for metric in metrics() for s in shelf.read(Query(metric=metric, window_s=RECENT_FORECAST_S), now)]
+    return exhaustions(forecasts, limits_of(watched), now)

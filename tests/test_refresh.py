@@ -6,19 +6,27 @@ import numpy as np
 import pytest
 
 from aiops import refresh
-from aiops.model import Query, Series, SeriesKey
-from aiops.refresh import Plan, Refresher
+from aiops.forecast import regression
+from aiops.forecast.gate import NO_SKILL
+from aiops.model import Cause, Cluster, Forecast, Query, Series, SeriesKey
+from aiops.ports import Grid
+from aiops.refresh import DaskWorkers, Plan, Refresher, Workers, keep_choice, refresh_findings
 
 NOW = 1_700_000_100.0
 KEY = SeriesKey.of("requests", service="web")
 
 
-class Shelf:
-    """A store of two series that remembers what was put."""
+def wave(key: SeriesKey = KEY, days: float = 4.0, seed: int = 0) -> Series:
+    times = np.arange(NOW - days * 86400, NOW, 300.0)
+    noise = np.random.default_rng(seed).normal(0, 5, len(times))
+    return Series(key=key, times=times, values=100 + 50 * np.sin(2 * np.pi * times / 86400) + noise)
 
-    def __init__(self, days: float = 3.0):
-        times = np.arange(NOW - days * 86400, NOW, 300.0)
-        self.series = (Series(key=KEY, times=times, values=100 + 50 * np.sin(2 * np.pi * times / 86400)),)
+
+class Shelf:
+    """A store of given series that remembers what was put."""
+
+    def __init__(self, *series: Series):
+        self.series = series or (wave(),)
         self.forecasts_put, self.findings_put = [], []
 
     def read(self, query, now):
@@ -31,47 +39,156 @@ class Shelf:
         self.findings_put.append((at, tuple(findings)))
 
 
-@pytest.fixture
-def refresher():
-    made = Refresher(Shelf(), Plan(timeout_s=60))
-    yield made
-    made.close()
+class Here:
+    """Tasks in this process: an executor without processes."""
+
+    def __init__(self):
+        self.done = []
+
+    def run(self, work, tasks, timeout_s):
+        self.done.append(work.__name__)
+        return [(work(*task), "") for task in tasks]
+
+    def close(self):
+        pass
 
 
-def asks():
-    return [Query(metric="requests", window_s=1)]
+PLAN = Plan(prophet_series=0, timeout_s=250)
+ASKS = [Query(metric="requests", window_s=1)]
 
 
-def test_a_refresh_stores_one_row_per_series_from_a_worker(refresher):
-    (made,) = refresher.forecasts(NOW, asks())
+def test_a_refresh_stores_one_row_per_series_from_a_worker():
+    refresher = Refresher(Shelf(), replace(PLAN, prophet_series=5, timeout_s=280))
+    try:
+        (made,) = refresher.forecasts(NOW, ASKS)
+    finally:
+        refresher.close()
     assert refresher.shelf.forecasts_put == [made]
     assert made.target == str(KEY)
     assert made.made_at <= NOW < made.times[0] + 300
     assert made.values.shape == (4, 6)
     assert np.isfinite(made.values).all()
+    assert made.skill is not None
+    assert made.skill > 0
 
 
-def test_nothing_found_is_nothing_stored(refresher):
-    assert refresher.forecasts(NOW, [Query(metric="other", window_s=1)]) == ()
+def test_nothing_found_is_nothing_stored():
+    assert Refresher(Shelf(), PLAN, executor=Here()).forecasts(NOW, [Query(metric="other", window_s=1)]) == ()
 
 
-def hang(panel, plan):
+def test_learning_is_daily_and_saying_is_every_time(small_trees):
+    here = Here()
+    refresher = Refresher(Shelf(), PLAN, executor=here)
+    for now in (NOW, NOW + 300, NOW + 90_000):
+        refresher.forecasts(now, ASKS)
+    assert here.done == ["learn_panel", "say_group", "say_group", "learn_panel", "say_group"]
+
+
+def test_short_constant_and_silent_series_get_their_row_and_reason(small_trees):
+    times = np.arange(NOW - 900, NOW, 300.0)
+    short = Series(key=SeriesKey.of("requests", service="new"), times=times, values=np.array([1.0, 2.0, 3.0]))
+    old = wave(SeriesKey.of("requests", service="old"))
+    silent = replace(old, times=old.times[:-100], values=old.values[:-100])
+    flat = replace(wave(SeriesKey.of("requests", service="flat")), values=np.full(len(old.times), 5.0))
+    made = {f.target: f for f in Refresher(Shelf(wave(), short, silent, flat), PLAN, executor=Here()).forecasts(NOW, ASKS)}
+    assert "3 points" in made[str(short.key)].refused
+    assert made[str(silent.key)].refused == "no recent point"
+    np.testing.assert_allclose(made[str(flat.key)].values, 5.0)
+    assert made[str(flat.key)].refused == NO_SKILL
+
+
+@pytest.fixture
+def small_trees(monkeypatch):
+    """Ten rounds of boosting: these tests are about who says what, not how well."""
+    monkeypatch.setattr(regression, "ROUNDS", 10)
+
+
+def hang(*task):
     while True:
         pass
 
 
-def crash(panel, plan):
+def crash(*task):
     raise RuntimeError("stan")
 
 
-@pytest.mark.parametrize(("fit", "reason"), [(hang, "fit timed out"), (crash, "fit failed: RuntimeError")])
-def test_a_fit_that_hangs_or_fails_falls_back_and_says_so(monkeypatch, fit, reason):
-    monkeypatch.setattr(refresh, "compute", fit)
-    refresher = Refresher(Shelf(), Plan(timeout_s=8))
+@pytest.mark.parametrize(("work", "reason"), [(hang, "fit timed out"), (crash, "fit failed: RuntimeError")])
+def test_a_fit_that_hangs_or_fails_falls_back_and_says_so(monkeypatch, work, reason):
+    monkeypatch.setattr(refresh, "learn_panel", work)
+    refresher = Refresher(Shelf(), replace(PLAN, timeout_s=15))
     try:
-        (made,) = refresher.forecasts(NOW, asks())
+        (made,) = refresher.forecasts(NOW, ASKS)
     finally:
         refresher.close()
     assert made.refused == reason
     assert made.model == f"last_value(fallback: {reason})"
     assert np.isfinite(made.values).all()
+
+
+def grids(count: int) -> list[Grid]:
+    return [
+        Grid(key=SeriesKey(f"s{i}"), start=NOW - 300 * 1151, step_s=300.0, values=wave(seed=i).values[-1152:])
+        for i in range(count)
+    ]
+
+
+def test_processes_dask_and_this_process_agree_bit_for_bit(monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    monkeypatch.setattr(refresh, "GROUP", 2)
+    panel = grids(4)
+    results = []
+    with distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        for executor in (Here(), Workers(2), DaskWorkers(distributed.Client(cluster))):
+            refresher = Refresher(Shelf(), PLAN, executor=executor)
+            results.append(refresher.refresh(panel))
+            refresher.close()
+    for other in results[1:]:
+        for mine, theirs in zip(results[0], other, strict=True):
+            assert mine.values.tobytes() == theirs.values.tobytes()
+            assert (mine.model, mine.skill, mine.refused) == (theirs.model, theirs.skill, theirs.refused)
+
+
+@pytest.mark.parametrize(
+    ("was", "skill", "coverage", "acts"),
+    [
+        (False, 0.01, 0.9, False),  # hardly better than naive: not let in
+        (True, 0.01, 0.9, True),  # but not thrown out for it either
+        (True, -0.03, 0.9, False),  # clearly worse
+        (False, 0.2, 0.855, False),
+        (True, 0.2, 0.845, True),
+        (True, 0.2, 0.8, False),
+    ],
+)
+def test_admission_does_not_flap(was, skill, coverage, acts):
+    one = np.zeros(1)
+    made = Forecast(
+        target="t", made_at=0, times=one, quantiles=one, values=one[None], model="m", skill=skill, coverage=coverage
+    )
+    (kept,) = keep_choice([made], frozenset({"t"} if was else ()))
+    assert (kept.refused is None) is acts
+
+
+class Judge:
+    """A diagnoser that finds nothing."""
+
+    name = "judge"
+
+    def diagnose(self, cluster, series, now):
+        return ()
+
+
+def test_a_disk_that_will_be_full_is_found_before_it_is():
+    size, avail = (SeriesKey.of(f"node_filesystem_{m}_bytes", mountpoint="/data", node="n1") for m in ("size", "avail"))
+    times = np.array([NOW - 600, NOW - 300, NOW])
+    shelf = Shelf(
+        Series(key=size, times=times, values=np.full(3, 100.0)), Series(key=avail, times=times, values=np.full(3, 30.0))
+    )
+    ahead = np.array([NOW + 300 * k for k in range(1, 7)])
+    falling = np.stack([np.linspace(25, 0, 6) + off for off in (-2, 0, 2)])
+    made = Forecast(
+        target=str(avail), made_at=NOW, times=ahead, quantiles=np.array([0.05, 0.5, 0.95]), values=falling, model="m"
+    )
+    shelf.forecasts = lambda since: (made,)
+    (found,) = refresh_findings(shelf, [Judge()], Cluster(at=NOW, backend="local"), (NOW, []))
+    assert (found.cause, found.subject, found.horizon_s) == (Cause.EXHAUSTION, "mountpoint:/data/node:n1", 1800.0)
+    assert shelf.findings_put == [(NOW, (found,))]

@@ -168,11 +168,11 @@ def header(quantiles: Floats) -> list[str]:
 
 
 def rows(made: Sequence[Forecast]) -> Iterator[list[object]]:
-    """One row per series, origin and step."""
+    """One row per series, origin and step; of an origin the farthest step comes first, for that is the one asked about."""
     whole = all(float(t).is_integer() for f in made for t in (f.made_at, f.times[0], f.times[-1]))
     for f in made:
         origin, skill = stamp(f.made_at, whole), "" if f.skill is None else f.skill
-        for index, time in enumerate(f.times):
+        for index, time in reversed(list(enumerate(f.times))):
             yield [f.target, origin, stamp(float(time), whole), *(float(v) for v in f.values[:, index]), f.model, skill]
 
 

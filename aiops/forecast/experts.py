@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from aiops.forecast.features import DAY_S, SPREAD_SAMPLES, carry_forward, changes, rolling_quantiles, shifted
 from aiops.model import Floats
 
-LAST, STATE, SEASON, BOOST = range(4)
-NAMES = ("last_value", "last_value_by_state", "seasonal_naive", "boosting")
+LAST, STATE, SEASON, BOOST, PROPHET = range(5)
+NAMES = ("last_value", "last_value_by_state", "seasonal_naive", "boosting", "prophet_ar")
 
 ERRORS_DAYS = 3
 """Days of errors behind a band, as in `bands.RECENT_S`."""

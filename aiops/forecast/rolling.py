@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from aiops.forecast.bands import settle_band, stretch
 from aiops.forecast.calibration import Settled, Track, settle
-from aiops.forecast.engine import fallback, refusal
 from aiops.forecast.experts import BOOST, NAMES, rule_bands
 from aiops.forecast.features import DAY_S, Described, describe
+from aiops.forecast.gate import fallback, refusal
 from aiops.forecast.panel import grid_of, times_of
 from aiops.forecast.regression import MAX_ROWS, TRAIN_DAYS, Trained, anchors_for, at_quantiles, join, take, train, truths_at
 from aiops.model import Floats, Forecast, Series
@@ -156,7 +156,7 @@ def _at(origin: float, lines: Sequence[_Line], models: Sequence[tuple[float, Tra
     now = np.array([line.seen.now[min(c, len(line.bands) - 1)] for line, c in zip(started, columns, strict=True)])
     settled = settle(track, np.stack([bands for _, bands in views]), now)
     for index, (grid, _) in enumerate(views):
-        yield _row(grid, origin, (settled, index), ask)
+        yield row(grid, origin, (settled, index), ask)
 
 
 def _view(line: _Line, column: int, origin: float, by: tuple[Trained | None, Ask]) -> tuple[Grid, Floats]:
@@ -206,7 +206,8 @@ def _track(parts: Sequence[_Part], columns: Sequence[int], ask: Ask) -> Track:
     return Track(bands, truths, alike, ages, overlap, own)
 
 
-def _row(history: Grid, origin: float, at: tuple[Settled, int], ask: Ask) -> Forecast:
+def row(history: Grid, origin: float, at: tuple[Settled, int], ask: Ask) -> Forecast:
+    """The settled band of one series as a record: all steps, the asked quantiles, who spoke, whether it may be acted upon."""
     settled, index = at
     times = origin + ask.step_s * np.arange(1, ask.steps + 1, dtype=np.float64)
     reason = _unusable(history, settled.bands[index])
@@ -217,7 +218,7 @@ def _row(history: Grid, origin: float, at: tuple[Settled, int], ask: Ask) -> For
         stretched = stretch(settled.bands[index], history, (ask.anchors, ask.steps))
         band, model = settle_band(at_quantiles(stretched, ask.quantiles), history.values), mixture(settled.weights[index])
         skill, coverage = _or_none(settled.skill[index]), _or_none(settled.coverage[index])
-        reason = "no record yet" if skill is None or coverage is None else refusal(skill, coverage) or ""
+        reason = refusal(skill, coverage) or ""
     return Forecast(
         target=str(history.key),
         made_at=origin,
@@ -246,5 +247,5 @@ def _or_none(value: float) -> float | None:
 
 def mixture(weights: Floats) -> str:
     """The experts behind a forecast, with their share of its 0.9 quantile at the end: `boosting:0.83+last_value:0.17`."""
-    shares = sorted(zip(weights[-1, :, 2], NAMES, strict=True), reverse=True)
+    shares = sorted(zip(weights[-1, :, 2], NAMES, strict=False), reverse=True)
     return "+".join(f"{name}:{share:.2f}" for share, name in shares if share >= 0.05)

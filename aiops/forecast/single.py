@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from aiops.forecast.bands import settle_band
-from aiops.forecast.engine import fallback
 from aiops.forecast.features import DAY_S
+from aiops.forecast.gate import fallback
 from aiops.forecast.panel import to_grid
 from aiops.forecast.rolling import Ask
 from aiops.model import Forecast, Series

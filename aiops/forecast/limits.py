@@ -1,0 +1,70 @@
+"""Which forecast targets have a limit, and where it is: the table behind early warning.
+
+A limit is a constant of the metric, or the newest value of a companion series of the same labels (a file system's size, a
+card's power limit). Knows the catalogue's names and nothing of how values come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiops.forecast.warning import Limit
+from aiops.model import Series, SeriesKey
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Metric, its limit as a share of the newest `of` (or of 1 where that is empty), and the side that hurts."""
+
+    metric: str
+    share: float
+    of: str = ""
+    above: bool = True
+
+
+RULES = (
+    Rule("node_filesystem_avail_bytes", 0.05, "node_filesystem_size_bytes", above=False),  # ext4 reserves 5 % for root
+    Rule("node_filesystem_files_free", 0.05, "node_filesystem_files", above=False),
+    Rule("node_memory_MemAvailable_bytes", 0.05, "node_memory_MemTotal_bytes", above=False),  # the OOM killer is near
+    Rule("gpu_memory_used_bytes", 0.97, "gpu_memory_total_bytes"),  # allocators fail before the last byte
+    Rule("gpu_power_watts", 0.98, "gpu_power_limit_watts"),  # clocks are held down at the limit
+    Rule("gpu_temperature_celsius", 87.0),  # NVIDIA data-centre cards slow down from 87-90 C
+    Rule("link_load_ratio", 0.7),  # congestion threshold of policy rule 28a
+    Rule("pool_allocated_ratio", 0.98),
+)
+
+
+def metrics() -> tuple[str, ...]:
+    """Metrics that rules look at, to be forecast and read: targets and companions."""
+    return tuple(sorted({rule.metric for rule in RULES} | {rule.of for rule in RULES if rule.of}))
+
+
+def limits_of(series: Iterable[Series]) -> tuple[Limit, ...]:
+    """Limits of all series that a rule covers; one whose companion is missing has none."""
+    known = {one.key: one for one in series}
+    return tuple(
+        Limit(subject=_subject(key), target=str(key), value=rule.share * whole, above=rule.above)
+        for key in sorted(known)
+        for rule in RULES
+        if rule.metric == key.metric and (whole := _whole(rule, key, known)) is not None
+    )
+
+
+def _whole(rule: Rule, key: SeriesKey, known: dict[SeriesKey, Series]) -> float | None:
+    if not rule.of:
+        return 1.0
+    companion = known.get(SeriesKey(rule.of, key.labels))
+    if companion is None:
+        return None
+    finite = companion.values[np.isfinite(companion.values)]
+    return float(finite[-1]) if len(finite) and finite[-1] > 0 else None
+
+
+def _subject(key: SeriesKey) -> str:
+    """The thing that runs out, in the words of its labels."""
+    names = ("mountpoint", "uuid", "pool", "link", "device", "node")
+    parts = [f"{name}:{value}" for name in names if (value := key.label(name))]
+    return "/".join(parts) or str(key)

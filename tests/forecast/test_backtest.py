@@ -1,0 +1,67 @@
+"""Backtest: the arithmetic of the scores, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aiops.cli.backtest import backtest, parse_models
+from aiops.errors import UserError
+from aiops.forecast.backtest import overall, score, spread_origins
+from aiops.model import Forecast, Series, SeriesKey
+
+TIMES = np.arange(0.0, 6000.0, 300.0)
+RAMP = Series(key=SeriesKey("s"), times=TIMES, values=TIMES / 300.0)
+
+
+def flat(model: str, at: float, value: float, spread: float) -> Forecast:
+    offsets = np.array([-spread, 0.0, spread * 0.9, spread])
+    return Forecast(
+        target="s",
+        made_at=at,
+        times=at + np.array([300.0, 600.0]),
+        quantiles=np.array([0.05, 0.5, 0.9, 0.95]),
+        values=np.repeat((value + offsets)[:, None], 2, axis=1),
+        model=model,
+    )
+
+
+def test_scores_are_the_written_formulas_on_the_same_origins():
+    # the truth rises by 1 a step: the last value errs by 2 at two steps; a model that adds 1 errs by 1
+    runs = {
+        "last_value": [flat("last_value", at, at / 300, 0.5) for at in (300.0, 600.0)],
+        "seasonal_naive": [flat("seasonal_naive", at, at / 300 - 2, 0.5) for at in (300.0, 600.0)],
+        "mine": [flat("mine", at, at / 300 + 1, 3.0) for at in (300.0, 600.0, 1e6)],
+    }
+    mine = next(s for s in score(runs, [RAMP], [600.0]) if s.model == "mine")
+    assert (mine.origins, mine.mean_error, mine.coverage) == (2, 1.0, 1.0)
+    assert mine.wape == pytest.approx(2 / (3 + 4))
+    assert mine.mase_last == pytest.approx(0.5)
+    assert mine.mase_season == pytest.approx(0.25)
+    assert mine.pinball == pytest.approx(0.1 * (1 + 2.7 - 2))
+    assert mine.pinball_last == pytest.approx(mine.pinball / (0.9 * (2 - 0.45)))
+    total = next(t for t in overall(score(runs, [RAMP], [600.0]), runs) if t.model == "mine")
+    assert (total.mase_last, total.coverage, total.origins) == (pytest.approx(0.5), 1.0, 2)
+
+
+def test_origins_lie_on_rows_of_the_newer_half_with_a_future():
+    origins = spread_origins([RAMP], 4, 600.0)
+    assert set(origins) <= set(TIMES)
+    assert min(origins) >= 2700.0
+    assert max(origins) <= TIMES[-1] - 600.0
+
+
+def test_the_command_writes_a_report_with_every_asked_model(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"{i * 600},s,{100 + 20 * np.sin(i / 23) + rng.normal():.3f}" for i in range(400)]
+    (tmp_path / "in.csv").write_text("time,series,value\n" + "\n".join(rows) + "\n")
+    backtest(tmp_path / "in.csv", horizons="10m,30m", origins=5, models="last_week_max", out=tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {row["model"] for row in report["overall"]} == {"last_value", "seasonal_naive", "last_week_max"}
+    assert all(row["mase_last"] == 1.0 for row in report["series"] if row["model"] == "last_value")
+    assert report["horizons_s"] == [600.0, 1800.0]
+
+
+def test_unknown_models_are_named():
+    with pytest.raises(UserError, match=r"expected all or some of auto, .*found 'crystal_ball'"):
+        parse_models("last_value,crystal_ball")
