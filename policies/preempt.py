@@ -10,7 +10,6 @@ Budgets, cooldowns and the proof itself are checked again by `admit` and by the 
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,12 +18,12 @@ from typing import Any, ClassVar
 
 from aiops.action import Action, Decision, HoldCapacity, Preempt, RequestCheckpoint
 from aiops.errors import ConfigError
-from aiops.model import Cluster, HoldState, Job, JobState, NodeState
+from aiops.model import Cluster, HoldState, Job, JobState
 from aiops.settings import seconds
 from aiops.snapshot import Need, Snapshot
+from policies.victims import Victim, cheapest, fits, free_gpus
 
 DAY_S = 86400.0
-SEARCH = 20_000  # cheapest sets looked at before the greedy choice: 14 candidates exhaustively
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +39,6 @@ class Rule:
     proof_age_s: float = 25.0
     checkpoint_age_s: float = 300.0
     hold_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A job or a whole gang that may be stopped, and what that would lose."""
-
-    jobs: tuple[Job, ...]
-    lost_gpu_s: float
-
-    @property
-    def name(self) -> str:
-        """Stable name for ties and records."""
-        return self.jobs[0].gang or self.jobs[0].id
 
 
 class PreemptPolicy:
@@ -165,73 +151,6 @@ def lost(job: Job, now: float, usual: float, rule: Rule) -> float:
     since = job.checkpoint.at if job.checkpoint else max(begun, usual)
     restart = rule.restart_s if job.restart_s is None else job.restart_s
     return job.gpus * (max(0.0, now - since) + restart)
-
-
-def free_gpus(cluster: Cluster) -> dict[str, float]:
-    """Free healthy GPUs per node that takes work."""
-    free = {n.name: float(sum(g.healthy for g in n.gpus)) for n in cluster.nodes if n.state is NodeState.READY}
-    for job in cluster.jobs:
-        if job.state in (JobState.RUNNING, JobState.STARTING, JobState.STOPPING, JobState.SUSPENDED):
-            _add(free, job, -1.0)
-    return free
-
-
-def _add(free: dict[str, float], job: Job, sign: float) -> None:
-    for node in job.nodes:
-        if node in free:
-            free[node] += sign * job.gpus / len(job.nodes)
-
-
-def fits(job: Job, free: Mapping[str, float], cluster: Cluster) -> bool:
-    """Whether the job can start: on one node if any node is large enough for it, else on whole nodes."""
-    sizes = {n.name: sum(g.healthy for g in n.gpus if job.gpu_type in ("", g.model)) for n in cluster.nodes}
-    usable = {name: count for name, count in free.items() if sizes.get(name, 0) > 0}
-    if any(sizes[name] >= job.gpus for name in usable):
-        return any(count >= job.gpus - 1e-9 for count in usable.values())
-    return sum(sizes[name] for name, count in usable.items() if count >= sizes[name] - 1e-9) >= job.gpus
-
-
-def cheapest(job: Job, victims: Sequence[Victim], free: Mapping[str, float], cluster: Cluster) -> tuple[Victim, ...] | None:
-    """The set of victims of least total loss after which `job` fits, or None. Exact up to `SEARCH` sets, then greedy.
-
-    Sets are generated in order of their cost (Lawler's scheme on sorted items), so the first that suffices is the optimum;
-    ties go by name, so that replay is exact.
-    """
-    ranked = sorted(victims, key=lambda victim: (victim.lost_gpu_s, victim.name))
-    if not ranked or not fits(job, _freed(free, ranked), cluster):
-        return None
-    heap: list[tuple[float, tuple[int, ...]]] = [(ranked[0].lost_gpu_s, (0,))]
-    for _ in range(SEARCH):
-        if not heap:
-            break
-        cost, chosen = heapq.heappop(heap)
-        picked = [ranked[i] for i in chosen]
-        if fits(job, _freed(free, picked), cluster):
-            return tuple(picked)
-        following = chosen[-1] + 1
-        if following < len(ranked):
-            more = ranked[following].lost_gpu_s
-            heapq.heappush(heap, (cost + more, (*chosen, following)))
-            heapq.heappush(heap, (cost - picked[-1].lost_gpu_s + more, (*chosen[:-1], following)))
-    return _greedy(job, ranked, free, cluster)
-
-
-def _greedy(job: Job, ranked: list[Victim], free: Mapping[str, float], cluster: Cluster) -> tuple[Victim, ...]:
-    """Everyone, less the dearest who turn out not to be needed."""
-    kept = list(ranked)
-    for victim in sorted(ranked, key=lambda v: (-v.lost_gpu_s, v.name)):
-        fewer = [one for one in kept if one is not victim]
-        if fits(job, _freed(free, fewer), cluster):
-            kept = fewer
-    return tuple(kept)
-
-
-def _freed(free: Mapping[str, float], victims: Iterable[Victim]) -> dict[str, float]:
-    after = dict(free)
-    for victim in victims:
-        for job in victim.jobs:
-            _add(after, job, 1.0)
-    return after
 
 
 def _preempt(job: Job, bind_to: str, now: float) -> Preempt:

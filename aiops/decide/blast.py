@@ -43,7 +43,7 @@ def blast(action: Action, cluster: Cluster) -> Blast:
         return Blast()
     nodes = emptied(action)
     jobs = victims(action, cluster)
-    on_nodes = sum(len(node.gpus) for node in cluster.nodes if node.name in nodes)
+    on_nodes = sum(len(node.gpus) for node in cluster.nodes if node.name in nodes) if nodes else 0
     claimed = max(getattr(action, "gpus", 0), sum(job.gpus for job in jobs))
     return Blast(
         nodes=nodes,
@@ -60,7 +60,7 @@ def victims(action: Action, cluster: Cluster) -> tuple[Job, ...]:
             return tuple(job for job in cluster.jobs if job.id == action.job)
         case _:
             nodes = emptied(action)
-            return tuple(job for job in cluster.jobs if nodes & set(job.nodes))
+            return tuple(job for job in cluster.jobs if not nodes.isdisjoint(job.nodes)) if nodes else ()
 
 
 def emptied(action: Action) -> Names:

@@ -12,7 +12,8 @@ from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
 from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState
 from aiops.snapshot import Snapshot
-from policies.preempt import PreemptPolicy, Victim, cheapest, fits, free_gpus
+from policies.preempt import PreemptPolicy
+from policies.victims import Victim, cheapest, fits, free_gpus
 
 NOW = 1e9
 GPUS = tuple(Gpu(uuid=f"g{i}", index=i) for i in range(8))
@@ -83,7 +84,7 @@ def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped()
 def test_gangs_go_whole() -> None:
     a, b, c = FULL
     gang = (replace(a, gang="g"), replace(b, gang="g"))
-    assert stopped(seen(*gang, c)) == ["a", "b"]
+    assert stopped(seen(*gang, replace(c, protected=True))) == ["a", "b"]
     assert stopped(seen(gang[0], replace(gang[1], protected=True), c)) == ["c"]
 
 
@@ -129,6 +130,11 @@ def test_the_choice_is_the_brute_forced_optimum(sizes: list[tuple[int, int, int]
     assert (chosen is None) == (not costs)
     if chosen is not None:
         assert sum(v.lost_gpu_s for v in chosen) == pytest.approx(min(costs))
+
+
+def test_where_the_search_ends_the_greedy_choice_still_suffices_and_spares_whom_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.victims.SEARCH", 1)
+    assert sorted(stopped(seen(*FULL, waiting=replace(WAITING, gpus=16)))) == ["a", "b"]
 
 
 @pytest.mark.parametrize("section", [{"oops": 1}, {"priority_gap": 0}, {"hold_s": "soon"}])

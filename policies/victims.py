@@ -1,0 +1,145 @@
+"""Who to stop so that a waiting job fits: the set that loses least.
+
+Knows nodes, jobs and costs; not who may be stopped, nor how one is stopped: that is `preempt.py`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiops.model import Cluster, Job, JobState, NodeState
+
+SEARCH = 5_000  # cheapest sets looked at before the greedy choice: 12 candidates exhaustively, 0.1 s
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A job or a whole gang that may be stopped, and what that would lose."""
+
+    jobs: tuple[Job, ...]
+    lost_gpu_s: float
+
+    @property
+    def name(self) -> str:
+        """Stable name for ties and records."""
+        return self.jobs[0].gang or self.jobs[0].id
+
+
+def free_gpus(cluster: Cluster) -> dict[str, float]:
+    """Free healthy GPUs per node that takes work."""
+    free = {n.name: float(sum(g.healthy for g in n.gpus)) for n in cluster.nodes if n.state is NodeState.READY}
+    for job in cluster.jobs:
+        if job.state in (JobState.RUNNING, JobState.STARTING, JobState.STOPPING, JobState.SUSPENDED):
+            _add(free, job, -1.0)
+    return free
+
+
+def _add(free: dict[str, float], job: Job, sign: float) -> None:
+    for node in job.nodes:
+        if node in free:
+            free[node] += sign * job.gpus / len(job.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where a waiting job could go: size and free GPUs of every node that suits it; on one node, or on whole nodes."""
+
+    gpus: int
+    sizes: Mapping[str, int]
+    free: Mapping[str, float]
+
+    @classmethod
+    def of(cls, job: Job, free: Mapping[str, float], cluster: Cluster) -> Room:
+        """Room for `job` given the free GPUs per node; nodes without a GPU of its type do not count."""
+        sizes = {n.name: sum(g.healthy for g in n.gpus if job.gpu_type in ("", g.model)) for n in cluster.nodes}
+        usable = {name: size for name, size in sizes.items() if size > 0 and name in free}
+        return cls(job.gpus, usable, {name: free[name] for name in usable})
+
+    @property
+    def one_node(self) -> bool:
+        """Whether any node is large enough alone; if so the job is not spread."""
+        return any(size >= self.gpus for size in self.sizes.values())
+
+    def whole(self) -> int:
+        """GPUs on nodes that are entirely free."""
+        return sum(size for name, size in self.sizes.items() if self.free[name] >= size - 1e-9)
+
+    def enough(self) -> bool:
+        """Whether the job can start now."""
+        return max(self.free.values(), default=0.0) >= self.gpus - 1e-9 if self.one_node else self.whole() >= self.gpus
+
+    def after(self, victims: Iterable[Victim]) -> Room:
+        """The room once these have gone."""
+        free = dict(self.free)
+        for victim in victims:
+            for job in victim.jobs:
+                _add(free, job, 1.0)
+        return Room(self.gpus, self.sizes, free)
+
+
+def fits(job: Job, free: Mapping[str, float], cluster: Cluster) -> bool:
+    """Whether the job can start: on one node if any node is large enough for it, else on whole nodes."""
+    return Room.of(job, free, cluster).enough()
+
+
+def cheapest(job: Job, victims: Sequence[Victim], free: Mapping[str, float], cluster: Cluster) -> tuple[Victim, ...] | None:
+    """The set of victims of least total loss after which `job` fits, or None. Exact up to `SEARCH` sets, then greedy.
+
+    Sets are generated in order of their cost (Lawler's scheme on sorted items), so the first that suffices is the optimum;
+    ties go by name, so that replay is exact.
+    """
+    ranked = sorted(victims, key=lambda victim: (victim.lost_gpu_s, victim.name))
+    room = Room.of(job, free, cluster)
+    if not ranked or not room.after(ranked).enough():
+        return None
+    one_node, whole = room.one_node, room.whole()
+    heap: list[tuple[float, tuple[int, ...]]] = [(ranked[0].lost_gpu_s, (0,))]
+    for _ in range(SEARCH):
+        if not heap:
+            break
+        cost, chosen = heapq.heappop(heap)
+        picked = [ranked[i] for i in chosen]
+        if _suffices(room, picked, one_node, whole):
+            return tuple(picked)
+        following = chosen[-1] + 1
+        if following < len(ranked):
+            more = ranked[following].lost_gpu_s
+            heapq.heappush(heap, (cost + more, (*chosen, following)))
+            heapq.heappush(heap, (cost - picked[-1].lost_gpu_s + more, (*chosen[:-1], following)))
+    return _greedy(ranked, room)
+
+
+def _suffices(room: Room, picked: Sequence[Victim], one_node: bool, whole: int) -> bool:
+    """As `room.after(picked).enough()`, but looks only at the nodes that the picked ones free."""
+    freed: dict[str, float] = {}
+    for victim in picked:
+        for job in victim.jobs:
+            for node in job.nodes:
+                freed[node] = freed.get(node, 0.0) + job.gpus / len(job.nodes)
+    touched = {node: room.free[node] + gpus for node, gpus in freed.items() if node in room.sizes}
+    if one_node:
+        return max(touched.values(), default=0.0) >= room.gpus - 1e-9
+    emptied = (n for n, gpus in touched.items() if room.free[n] < room.sizes[n] - 1e-9 <= gpus)
+    return whole + sum(room.sizes[n] for n in emptied) >= room.gpus
+
+
+def _greedy(ranked: list[Victim], room: Room) -> tuple[Victim, ...]:
+    """Everyone, less the dearest who turn out not to be needed: a set from which nobody can be spared."""
+    kept, free, one_node = list(ranked), dict(room.after(ranked).free), room.one_node
+    left = Room(room.gpus, room.sizes, free)  # `free` changes below: nodes by the thousand are not copied per victim
+    whole = left.whole()
+    for victim in reversed(ranked):
+        nodes = {node for job in victim.jobs for node in job.nodes if node in free}
+        before = sum(room.sizes[n] for n in nodes if free[n] >= room.sizes[n] - 1e-9)
+        for job in victim.jobs:
+            _add(free, job, -1.0)
+        lost = before - sum(room.sizes[n] for n in nodes if free[n] >= room.sizes[n] - 1e-9)
+        if left.enough() if one_node else whole - lost >= room.gpus:
+            kept.remove(victim)
+            whole -= lost
+        else:
+            for job in victim.jobs:
+                _add(free, job, 1.0)
+    return tuple(kept)
