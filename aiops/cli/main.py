@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from aiops import __version__
@@ -53,9 +52,9 @@ def main() -> None:
         _fail(str(error), 2)
     except AiopsError as error:
         _fail(str(error), 1)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         _fail(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     else:
         sys.exit(status if isinstance(status, int) else 0)
