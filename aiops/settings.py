@@ -6,12 +6,13 @@ ConfigError that names the file, the dotted key and what was expected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -124,11 +125,24 @@ def read(path: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Settings from file, environment and flags (dotted keys). Raises ConfigError, one line for the first problem."""
     raw = load_yaml(path) if path else {}
     where = str(path) if path else "environment"
+    _known_environment(os.environ)
     try:
         settings = Settings(**raw)
     except ValidationError as error:
         raise invalid(error, where) from None
+    except SettingsError as error:  # a whole section in one variable is JSON
+        raise ConfigError("environment", "", f"expected JSON: {error}") from None
     return settings.model_copy(update=_flag_updates(settings, flags or {}))
+
+
+def _known_environment(environment: Iterable[str]) -> None:
+    """Refuse a nested variable whose section is unknown, which pydantic would pass over; single words have other readers."""
+    for name in environment:
+        section, nested, _ = name.upper().removeprefix("AIOPS_").partition("__")
+        if name.upper().startswith("AIOPS_") and nested and section.lower() not in Settings.model_fields:
+            raise ConfigError(
+                "environment", name, f"unknown key; expected AIOPS_ and one of: {', '.join(Settings.model_fields)}"
+            )
 
 
 def _flag_updates(settings: Settings, flags: Mapping[str, Any]) -> dict[str, Any]:

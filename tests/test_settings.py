@@ -72,3 +72,25 @@ def test_durations(text: object, value: float) -> None:
 
 def test_without_a_file_everything_only_observes() -> None:
     assert {policy.mode.value for policy in read(None).policies.values()} == {"observe"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        pytest.param("AIOPS_LISTEN", "8080", "listen", id="a section that is not JSON"),
+        pytest.param("AIOPS_POLICIES", "{prescale", "policies", id="broken JSON"),
+        pytest.param("AIOPS_LISTN__PORT", "1", "AIOPS_LISTN__PORT", id="misspelt section"),
+        pytest.param("AIOPS_LISTEN__PROT", "1", "unknown key", id="misspelt key"),
+    ],
+)
+def test_a_wrong_environment_is_refused_in_one_line(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read(None)
+    assert "environment" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_other_programs_call_aiops_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOPS_RUN_ID", "7")
+    assert read(None).cluster == "local"
