@@ -19,8 +19,8 @@ from aiops.diagnose.meaning import Role
 from aiops.diagnose.panel import Panel
 from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
+from aiops.diagnose.resources import Claim
 from aiops.diagnose.shift import AFTER_S, LATE_S, baseline_end, find_window, measure, robust, signs
-from aiops.diagnose.verdicts import Claim
 from aiops.errors import UserError
 from aiops.metrics import Bad
 from aiops.model import Cause, Floats

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from aiops.diagnose.facts import Facts
-from aiops.diagnose.judge import lead
+from aiops.diagnose.judge import lead, noticed
 from aiops.diagnose.rank import Suspect
-from aiops.diagnose.verdicts import Claim
+from aiops.diagnose.resources import Claim
 
 INTERCEPT, LEAD, TYPED, STRENGTH = 0.2, 3.0, 2.0, 1.5
 ABSTAIN = 0.5
-"""Most that `unknown` may claim where nobody named an SLI: whether anything is wrong is then in doubt too."""
+"""Most that `unknown` may claim: it is an abstention."""
 QUIET = 0.1
 """Most where the SLI named is as it always was."""
 NO_GRAPH = 0.85
@@ -31,5 +31,5 @@ def confidence(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, .
     sure = 1.0 / (1.0 + np.exp(-(INTERCEPT + LEAD * lead(ranked) + TYPED * typed + STRENGTH * strength)))
     sure *= 1.0 if facts.graph.causes else NO_GRAPH
     if not claims:
-        sure = min(sure, ABSTAIN if facts.sli is None else QUIET)
+        sure = min(sure, ABSTAIN if facts.sli is None or noticed(facts) else QUIET)
     return round(float(sure), 4)

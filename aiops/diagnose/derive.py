@@ -65,7 +65,7 @@ def enrich(panel: Panel, graph: Graph) -> Rich:
     for i, (entity, name) in enumerate(zip(panel.entities, panel.metrics, strict=True)):
         pace = jobs.get(entity) if meanings[i].role in SPLIT and is_counter(name) else None
         if pace is not None:
-            values[i] = _ratio(values[i], panel.values[pace])
+            values[i] = _ratio(values[i], pace)
     _mask_checkpoints(values, panel, meanings, graph)
     full = replace(panel, values=values)
     rows = [*_per_operation(full, index), *_busy(full), *_excess(full, graph)]
@@ -99,15 +99,21 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return quotient
 
 
-def _job_of(panel: Panel, graph: Graph) -> dict[str, int]:
-    """Per entity the row of its job's step rate: its own, else that of a job which depends on it."""
-    paces: dict[str, int] = {}
-    own = {e: i for i, (e, m) in enumerate(zip(panel.entities, panel.metrics, strict=True)) if m.partition("{")[0] in _STEPS}
-    for entity, row in own.items():
+def _job_of(panel: Panel, graph: Graph) -> dict[str, Floats]:
+    """Per entity the (t,) steps per second of its job: its own, else that of a job which depends on it."""
+    own: dict[str, Floats] = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, (entity, name) in enumerate(zip(panel.entities, panel.metrics, strict=True)):
+            stem = name.partition("{")[0]
+            if stem in _STEPS:
+                own[entity] = panel.values[i]
+            elif stem == "job_step_duration_seconds":
+                own.setdefault(entity, 1.0 / panel.values[i])
+    paces = dict(own)
+    for entity, pace in own.items():
         for member in graph.upstream(entity):
-            if member not in own:
-                paces.setdefault(member, row)
-    return {**paces, **own}
+            paces.setdefault(member, pace)
+    return paces
 
 
 def _per_operation(panel: Panel, index: dict[tuple[str, str], int]) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from aiops.diagnose.graph import Graph
 from aiops.diagnose.live import needs, to_graph, to_panel
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.report import Hypothesis
-from aiops.diagnose.verdicts import Claim
+from aiops.diagnose.resources import Claim
 from aiops.diagnose.watch import host_claims
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Finding, Query, Series

@@ -9,8 +9,9 @@ from __future__ import annotations
 from aiops.diagnose.facts import SURE_Z, Facts, recent_facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
+from aiops.diagnose.resources import Claim
 from aiops.diagnose.sensors import sensor_claims
-from aiops.diagnose.verdicts import Claim, job_claims, split_of
+from aiops.diagnose.verdicts import job_claims, split_of, unhooked_claims
 from aiops.metrics import Bad
 from aiops.model import Cause
 
@@ -35,6 +36,8 @@ def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, 
         return (*claims, *broken) if claims else broken
     if facts.sli is not None and not noticed(facts):
         return broken
+    if facts.sli is not None and facts.rich.meanings[facts.sli].role in (Role.STEP, Role.SM_ACTIVE, Role.GPU_UTIL):
+        return (*unhooked_claims(facts), *broken)
     load = _load_claim(facts)
     if load is not None:
         return (load, *broken)

@@ -11,7 +11,7 @@ import numpy as np
 
 from aiops.diagnose.facts import Facts
 from aiops.diagnose.meaning import Role
-from aiops.diagnose.verdicts import Claim
+from aiops.diagnose.resources import Claim
 from aiops.model import Cause, Evidence, Floats
 
 POSSIBLE: dict[Role, tuple[float, float]] = {

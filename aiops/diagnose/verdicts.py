@@ -7,13 +7,14 @@ that must be there and evidence that must not. A rule returns a `Claim` or nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from aiops.diagnose.facts import Facts
+from aiops.diagnose.facts import SURE_RATIO, Facts
 from aiops.diagnose.meaning import Role
-from aiops.model import Cause, Evidence
+from aiops.diagnose.resources import Claim, cpu_claim, fought_over, gpu_reason, hurting, memory_claim, net_claim, storage_claim
+from aiops.model import Cause
 
 MATTERS = 0.3
 """Least share of the extra step time that a cause must explain to be named: two causes at once leave each at least this."""
@@ -21,22 +22,10 @@ ALIKE = 0.5
 """Ranks whose rise is at least this share of the largest are slow together: the rest of the spread is measurement."""
 MOST = 4
 """Ranks named at most: more slow ones without a common reason are one unknown reason."""
+UNHOOKED = 0.5
+"""Weight of a claim that rests on a resource in trouble alone, without the seconds that it cost."""
 WHOLE = 0.75
 """Share of the ranks from which a rise is one of the whole job."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A typed cause on a subject. `row` is its most telling row (-1: none), `weight` the share of the SLI's shift explained."""
-
-    cause: Cause
-    subject: str
-    row: int = -1
-    weight: float = 0.0
-    evidence_for: tuple[Evidence, ...] = ()
-    evidence_against: tuple[Evidence, ...] = ()
-    counterfactual: Mapping[str, float] = field(default_factory=dict)
-    neighbour: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +71,9 @@ def job_claims(facts: Facts, split: Split) -> tuple[Claim, ...]:
         claims += _compute_claims(facts, split)
     if least_wait >= need and not any(s >= ALIKE * least_wait for s in (*data.values(), *compute.values())):
         claims.append(net_claim(facts, least_wait / split.extra_s))
+    elif not data and not compute and len(split.comm) > 1 and max(split.comm.values()) >= need:
+        late = min(split.comm, key=lambda row: split.comm[row])  # its own computing is not measured, but all wait for it
+        claims.append(_rank_claim(facts, late, max(split.comm.values()) / split.extra_s))
     found = [_priced(facts, split, claim) for claim in claims if claim is not None]
     return tuple(sorted(found, key=lambda claim: -claim.weight))
 
@@ -111,62 +103,22 @@ def _data_claim(facts: Facts, split: Split, data: Mapping[int, float]) -> Claim:
     weight = data[worst] / split.extra_s
     around = frozenset().union(*(facts.graph.upstream(facts.entity(row)) for row in data))
     scope = around if facts.graph.causes else facts.scope
-    proof = (facts.evidence(worst), *(facts.evidence(row) for row in _hurt(facts, (Role.LOADER_QUEUE,), scope)[:1]))
+    proof = (facts.evidence(worst), *(facts.evidence(row) for row in hurting(facts, (Role.LOADER_QUEUE,), scope)[:1]))
     memory = memory_claim(facts, scope, weight)
     if memory is not None:
         return memory
-    storage = _hurt(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), scope)
-    cpu = _hurt(facts, (Role.CPU_PRESSURE, Role.CPU_BUSY), scope)
+    storage = hurting(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), scope) or hurting(facts, (Role.DISK_BUSY,), scope)
+    cpu = fought_over(facts, scope)
     if storage:
         against = tuple(facts.evidence(row) for row in cpu[:1])
-        return _storage_claim(facts, storage, weight, (*proof, *map(facts.evidence, storage[:2])), against)
-    healthy = [row for row in facts.rows(Role.DISK_LATENCY, scope) if not facts.hurts(row)]
+        return storage_claim(facts, storage, weight, (*proof, *map(facts.evidence, storage[:2])), against)
+    healthy = [row for role in (Role.DISK_LATENCY, Role.DISK_QUEUE) for row in facts.rows(role, scope) if not facts.hurts(row)]
+    blind = sorted(entity for entity in scope if facts.graph.type(entity) == "volume")
+    if blind and not cpu and not healthy:  # what is not measured is not healthy: storage remains when the CPUs are idle
+        return Claim(cause=Cause.IO_STALL, subject=blind[0], row=worst, weight=weight * UNHOOKED, evidence_for=proof)
     subject = facts.entity(cpu[0]) if cpu else facts.entity(worst)
     support = (*proof, *map(facts.evidence, cpu[:2]), *(facts.evidence(row, "storage is as usual") for row in healthy[:1]))
     return Claim(cause=Cause.PREP_STALL, subject=subject, row=cpu[0] if cpu else worst, weight=weight, evidence_for=support)
-
-
-def _storage_claim(
-    facts: Facts, storage: list[int], weight: float, proof: tuple[Evidence, ...], against: tuple[Evidence, ...]
-) -> Claim:
-    """A neighbour where another tenant's use rose first and enough to matter, else the storage itself."""
-    subject = facts.entity(storage[0])
-    neighbour = _neighbour(facts, subject, facts.since(storage[0]), (Role.DISK_RATE, Role.NET_RATE))
-    if neighbour is None:
-        return Claim(
-            cause=Cause.IO_STALL, subject=subject, row=storage[0], weight=weight, evidence_for=proof, evidence_against=against
-        )
-    who = facts.entity(neighbour)
-    return Claim(
-        cause=Cause.NOISY_NEIGHBOUR,
-        subject=who,
-        row=neighbour,
-        weight=weight,
-        evidence_for=(*proof, facts.evidence(neighbour, f"{who} uses {subject} more than usual")),
-        evidence_against=against,
-        neighbour=who,
-    )
-
-
-def _neighbour(facts: Facts, resource: str, since: float, roles: tuple[Role, ...]) -> int | None:
-    """The tenant's row that rose most on a resource, not after the resource suffered; None where none rose by a half."""
-    tenants = [e for e in facts.graph.causes.get(resource, ()) if facts.graph.type(e) in ("tenant", "job")]
-    rows = [row for role in roles for row in facts.rows(role, tenants)]
-    guard = 2 * facts.rich.panel.step_s
-    risen = [row for row in rows if facts.rose(row, 0.5) and facts.since(row) <= since + guard]
-    return max(risen, key=facts.rise) if risen else None
-
-
-def memory_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | None:
-    """Memory pressure: stalls, major faults or swapping up, with little memory left."""
-    pressed = _hurt(facts, (Role.MEM_PRESSURE,), scope)
-    for row in pressed:
-        host = facts.entity(row)
-        scarce = [r for r in facts.rows(Role.MEM_FREE, {host}) if facts.fell(r, 0.3)]
-        if scarce or not facts.rows(Role.MEM_FREE, {host}):
-            proof = tuple(map(facts.evidence, (row, *scarce[:1])))
-            return Claim(cause=Cause.MEMORY_PRESSURE, subject=host, row=row, weight=weight, evidence_for=proof)
-    return None
 
 
 # -- computing ---------------------------------------------------------------------------------------------------------
@@ -181,18 +133,15 @@ def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
     if shared >= need:
         claims.append(_whole_claim(facts, left, float(np.median(list(left.values()))) / split.extra_s))
         left = _peeled(left, left)
-    for row in facts.rows(Role.COMPUTE):
-        ranks = [r for r in left if facts.graph.type(facts.entity(row)) == "stage" and _within(facts, r, row)]
+    for stage in sorted(entity for entity in facts.scope if facts.graph.type(entity) == "stage"):
+        members = facts.graph.upstream(stage)
+        ranks = [r for r in left if facts.entity(r) in members]
         if ranks and min(left[r] for r in ranks) >= need and len(ranks) < len(left):
-            claims.append(_stage_claim(facts, row, min(left[r] for r in ranks) / split.extra_s))
+            claims.append(_stage_claim(facts, stage, ranks[0], min(left[r] for r in ranks) / split.extra_s))
             left = _peeled(left, ranks)
     slow = {row: s for row, s in left.items() if s >= need and s >= ALIKE * max(left.values())}
     hosts = _shared_host(facts, slow, max(slow.values()) / split.extra_s) if slow else None
     return [*claims, *([hosts] if hosts else [_rank_claim(facts, row, s / split.extra_s) for row, s in slow.items()][:MOST])]
-
-
-def _within(facts: Facts, rank: int, group: int) -> bool:
-    return facts.entity(rank) in facts.graph.upstream(facts.entity(group))
 
 
 def _peeled(left: Mapping[int, float], members: Iterable[int]) -> dict[int, float]:
@@ -216,11 +165,12 @@ def _whole_claim(facts: Facts, slow: Mapping[int, float], weight: float) -> Clai
     return shared or cpu_claim(facts, facts.scope, weight)
 
 
-def _stage_claim(facts: Facts, row: int, weight: float) -> Claim:
+def _stage_claim(facts: Facts, stage: str, rank: int, weight: float) -> Claim:
     """A pipeline stage all of whose ranks compute longer while the others' do not."""
+    row = next(iter(facts.rows(Role.COMPUTE, {stage})), rank)
     others = [r for r in facts.rows(Role.COMPUTE) if facts.graph.type(facts.entity(r)) == "stage" and r != row]
     proof = (facts.evidence(row), *(facts.evidence(r) for r in others[:1]))
-    return Claim(cause=Cause.STAGE_IMBALANCE, subject=facts.entity(row), row=row, weight=weight, evidence_for=proof)
+    return Claim(cause=Cause.STAGE_IMBALANCE, subject=stage, row=row, weight=weight, evidence_for=proof)
 
 
 def _shared_host(facts: Facts, slow: Mapping[int, float], weight: float) -> Claim | None:
@@ -250,60 +200,32 @@ def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
     return Claim(cause=Cause.STRAGGLER, subject=entity, row=row, weight=weight, evidence_for=told)
 
 
-def gpu_reason(facts: Facts, around: frozenset[str], slow: int, weight: float) -> Claim | None:
-    """Errors, heat or a power cap on a GPU: the bits decide, clocks and temperatures support."""
-    errors = [
-        row for row in facts.rows(Role.GPU_ERROR, around) if facts.shifts.worse[row] > 0 and facts.shifts.score[row] >= 2.0
-    ]
-    clocks = [row for row in facts.rows(Role.GPU_CLOCK, around) if facts.fell(row)]
-    hot = [row for row in facts.rows(Role.GPU_TEMP, around) if facts.rose(row)]
-    thermal = [row for row in facts.rows(Role.THERMAL, around) if facts.rose(row)] or (hot if clocks and hot else [])
-    capped = [row for row in facts.rows(Role.POWER_CAP, around) if facts.rose(row)]
-    capped = capped or [row for row in facts.rows(Role.POWER_LIMIT, around) if facts.fell(row) and clocks]
-    choices = ((Cause.THERMAL_THROTTLE, thermal, hot), (Cause.POWER_CAP, capped, ()), (Cause.GPU_FAULT, errors, ()))
-    for cause, rows, more in choices:
-        if rows:
-            row = max(rows, key=lambda r: float(facts.shifts.score[r]))
-            proof = tuple(map(facts.evidence, dict.fromkeys((slow, row, *more[:1], *clocks[:1]))))
-            return Claim(cause=cause, subject=facts.entity(row), row=row, weight=weight, evidence_for=proof)
-    return None
+def unhooked_claims(facts: Facts) -> tuple[Claim, ...]:
+    """Causes of a slower step of which no split is measured: whatever the job depends on and is in trouble. Half as sure."""
+    scope = facts.scope
+    storage = hurting(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), scope)
+    proof = tuple(facts.evidence(row) for row in storage[:2])
+    slow = facts.sli if facts.sli is not None else -1
+    choices = (
+        _late_gpus(facts),
+        gpu_reason(facts, scope, slow, UNHOOKED) if slow >= 0 else None,
+        memory_claim(facts, scope, UNHOOKED),
+        storage_claim(facts, storage, UNHOOKED, proof, ()) if storage else None,
+        cpu_claim(facts, scope, UNHOOKED),
+        net_claim(facts, UNHOOKED) if hurting(facts, (Role.NET_CONGESTION, Role.NET_ERROR), scope) else None,
+    )
+    return tuple(claim for claim in choices if claim is not None)
 
 
-def cpu_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | None:
-    """A host whose CPUs are fought over: pressure (or load) up and hardly any idle time."""
-    rows = _hurt(facts, (Role.CPU_PRESSURE, Role.CPU_BUSY), scope)
-    if not rows:
+def _late_gpus(facts: Facts) -> Claim | None:
+    """GPUs that stay busy while most of the job's others idle: they are what the others wait for."""
+    rows = [row for row in facts.rows(Role.SM_ACTIVE) if np.isfinite(facts.ratio(row))]
+    idle = [row for row in rows if facts.fell(row, 0.1)]
+    busy = [row for row in rows if facts.ratio(row) > -SURE_RATIO]
+    if len(rows) < 3 or len(idle) < ALIKE * len(rows) or not 0 < len(busy) <= len(rows) - len(idle):
         return None
-    proof = tuple(facts.evidence(row) for row in rows[:2])
-    return Claim(cause=Cause.CPU_CONTENTION, subject=facts.entity(rows[0]), row=rows[0], weight=weight, evidence_for=proof)
-
-
-# -- waiting for others ------------------------------------------------------------------------------------------------
-
-
-def net_claim(facts: Facts, weight: float) -> Claim | None:
-    """All ranks wait longer for each other and none computes longer: the network, at its worst declared part."""
-    rows = _hurt(facts, (Role.NET_CONGESTION, Role.NET_ERROR, Role.NET_LATENCY), facts.scope)
-    waits = sorted(facts.rows(Role.COMM_WAIT), key=lambda row: -facts.z(row))
-    proof = tuple(facts.evidence(row) for row in (*waits[:1], *rows[:2]))
-    if not rows:
-        links = [e for e in facts.scope if facts.graph.type(e) in ("collective", "link")]
-        subject = sorted(links)[0] if links else (facts.entity(waits[0]) if waits else "")
-        row = waits[0] if waits else -1
-        return (
-            Claim(cause=Cause.NET_CONTENTION, subject=subject, row=row, weight=weight, evidence_for=proof) if subject else None
-        )
-    shared = [row for row in rows if facts.graph.type(facts.entity(row)) == "link"] or rows
-    subject = facts.entity(shared[0])
-    neighbour = _neighbour(facts, subject, facts.since(shared[0]), (Role.NET_RATE,))
-    if neighbour is not None:
-        who = facts.entity(neighbour)
-        told = (*proof, facts.evidence(neighbour, f"{who} uses {subject} more than usual"))
-        return Claim(cause=Cause.NOISY_NEIGHBOUR, subject=who, row=neighbour, weight=weight, evidence_for=told, neighbour=who)
-    return Claim(cause=Cause.NET_CONTENTION, subject=subject, row=shared[0], weight=weight, evidence_for=proof)
-
-
-def _hurt(facts: Facts, roles: Iterable[Role], scope: frozenset[str]) -> list[int]:
-    """Rows of the roles that hurt for sure, highest score first."""
-    rows = [row for role in roles for row in facts.rows(role, scope) if facts.hurts(row)]
-    return sorted(rows, key=lambda row: (-float(facts.shifts.score[row]), row))
+    names = {facts.entity(row) for row in busy}
+    for stage in sorted(entity for entity in facts.scope if facts.graph.type(entity) == "stage"):
+        if names == facts.graph.upstream(stage) & {facts.entity(row) for row in rows}:
+            return _stage_claim(facts, stage, busy[0], UNHOOKED)
+    return _rank_claim(facts, busy[0], UNHOOKED) if len(busy) == 1 else None

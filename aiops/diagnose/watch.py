@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from aiops.diagnose.facts import Facts
 from aiops.diagnose.meaning import Role
+from aiops.diagnose.resources import Claim
 from aiops.diagnose.sensors import sensor_claims
-from aiops.diagnose.verdicts import Claim
 from aiops.model import Cause
 
 _LIMITS: tuple[tuple[Cause, Role, float, tuple[Role, ...]], ...] = (
