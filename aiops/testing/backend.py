@@ -4,8 +4,9 @@
         @pytest.fixture
         def stage(self, tmp_path): ...   # a `Stage` over a fresh small cluster; cleaned up afterwards
 
-The cluster has one service (at least 1 replica wanted, 1..4 allowed) and one node; a running job where the backend has
-jobs. The stage is the only thing that knows what kind of cluster it is: it can also break it in the ways that count.
+The cluster has one node or more; one service (at least 1 replica wanted, 1..4 allowed) where the backend has services, and a
+running job where it has jobs. Rows about "a change" scale that service, or without services cordon the first node. The stage
+is the only thing that knows what kind of cluster it is: it can also break it in the ways that count.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Stage(Protocol):
         ...
 
     def recreate(self, service: str) -> None:
-        """Somebody deletes the service and creates another one under the same name."""
+        """Somebody deletes the service and creates another one under the same name. Never called without services."""
         ...
 
     def blind(self) -> None:
@@ -149,20 +150,20 @@ class BackendConformance:
 
     def test_a_denied_admission_has_no_effect(self, stage: Stage) -> None:
         seen = stage.until(settled)
-        receipt = stage.backend.apply(admit(scale(seen.services[0], 2), denied=Deny.KILL_SWITCH), stage.now())
+        receipt = stage.backend.apply(admit(change(seen), denied=Deny.KILL_SWITCH), stage.now())
         assert receipt.outcome is Outcome.FAILED and stage.effects() == ()
 
     # -- scale ---------------------------------------------------------------------------------------------------------
 
     def test_scaling_sets_the_absolute_number_and_replicas_become_ready(self, stage: Stage) -> None:
+        needs(stage, "scale_service")
         service = stage.until(settled).services[0]
         assert stage.backend.apply(admit(scale(service, 2)), stage.now()).outcome is Outcome.DONE
         seen = stage.until(lambda cluster: cluster.services[0].ready == 2)
         assert seen.services[0].replicas == 2 and seen.services[0].version != service.version
 
     def test_a_repeat_is_already_and_has_one_effect(self, stage: Stage) -> None:
-        service = stage.until(settled).services[0]
-        admission = admit(scale(service, 2))
+        admission = admit(change(stage.until(settled)))
         outcomes = [stage.backend.apply(admission, stage.now()).outcome for _ in range(3)]
         assert outcomes == [Outcome.DONE, Outcome.ALREADY, Outcome.ALREADY]
         assert stage.effects() == ("a1",)
@@ -176,13 +177,14 @@ class BackendConformance:
         assert stage.effects() == ("a1", "a2")
 
     def test_a_repeat_after_a_restart_is_already(self, stage: Stage) -> None:
-        admission = admit(scale(stage.until(settled).services[0], 2))
+        admission = admit(change(stage.until(settled)))
         stage.backend.apply(admission, stage.now())
         stage.restart()
         assert stage.backend.apply(admission, stage.now()).outcome is Outcome.ALREADY
         assert stage.effects() == ("a1",)
 
     def test_an_old_version_is_stale(self, stage: Stage) -> None:
+        needs(stage, "scale_service")
         service = stage.until(settled).services[0]
         stage.backend.apply(admit(scale(service, 2)), stage.now())
         late = stage.backend.apply(admit(scale(service, 3), id="a2"), stage.now())
@@ -190,20 +192,21 @@ class BackendConformance:
         assert stage.until(lambda cluster: True).services[0].replicas == 2
 
     def test_another_object_of_the_same_name_is_stale(self, stage: Stage) -> None:
+        needs(stage, "scale_service")
         service = stage.until(settled).services[0]
         stage.recreate(service.name)
         receipt = stage.backend.apply(admit(scale(service, 2)), stage.now())
         assert receipt.outcome is Outcome.STALE and stage.effects() == ()
 
     def test_an_unknown_service_is_stale(self, stage: Stage) -> None:
+        needs(stage, "scale_service")
         wish = ScaleService(service="nobody", uid="u", version="1", replicas=2, was=1)
         assert stage.backend.apply(admit(wish), stage.now()).outcome is Outcome.STALE
 
     # -- probe, and the lost reply -------------------------------------------------------------------------------------
 
     def test_a_probe_tells_absent_from_present_and_changes_nothing(self, stage: Stage) -> None:
-        service = stage.until(settled).services[0]
-        admission = admit(scale(service, 2))
+        admission = admit(change(stage.until(settled)))
         assert stage.backend.probe(admission, stage.now()) is Effect.ABSENT
         assert stage.effects() == ()
         stage.backend.apply(admission, stage.now())
@@ -211,23 +214,22 @@ class BackendConformance:
         assert stage.effects() == ("a1",)
 
     def test_a_lost_reply_is_found_by_a_probe_and_not_repeated(self, stage: Stage) -> None:
-        service = stage.until(settled).services[0]
-        admission = admit(scale(service, 2))
+        admission = admit(change(stage.until(settled)))
         stage.lose_next_reply()
         assert lost(stage, admission)
         stage.restart()
         assert stage.backend.probe(admission, stage.now()) is Effect.PRESENT
         assert stage.backend.apply(admission, stage.now()).outcome is Outcome.ALREADY
-        after = stage.until(lambda cluster: cluster.services[0].ready == 2).services[0]
-        assert after.replicas == 2 and Counter(stage.effects())["a1"] == 1
+        after = stage.until(lambda cluster: settled(cluster) and changed(cluster))
+        assert changed(after) and Counter(stage.effects())["a1"] == 1
 
     def test_a_probe_of_an_unreadable_cluster_is_unreadable(self, stage: Stage) -> None:
-        admission = admit(scale(stage.until(settled).services[0], 2))
+        admission = admit(change(stage.until(settled)))
         stage.blind()
         assert stage.backend.probe(admission, stage.now()) is Effect.UNREADABLE
 
     def test_apply_never_raises_for_what_the_cluster_does(self, stage: Stage) -> None:
-        admission = admit(scale(stage.until(settled).services[0], 2))
+        admission = admit(change(stage.until(settled)))
         stage.blind()
         receipt = stage.backend.apply(admission, stage.now())
         assert isinstance(receipt, Receipt) and receipt.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
@@ -268,7 +270,21 @@ class BackendConformance:
 
 def settled(cluster: Cluster) -> bool:
     """True where every service has all the replicas that it wants."""
-    return bool(cluster.services) and all(service.ready == service.replicas for service in cluster.services)
+    return bool(cluster.services or cluster.nodes) and all(service.ready == service.replicas for service in cluster.services)
+
+
+def change(cluster: Cluster) -> Action:
+    """One change of what was just observed: its service to 2 replicas, or without services its first node out of service."""
+    if cluster.services:
+        return scale(cluster.services[0], 2)
+    return Cordon(node=cluster.nodes[0].name, uid=cluster.nodes[0].uid, reason="test")
+
+
+def changed(cluster: Cluster) -> bool:
+    """True where `change` is there."""
+    if cluster.services:
+        return cluster.services[0].replicas == 2
+    return cluster.nodes[0].state is NodeState.CORDONED
 
 
 def needs(stage: Stage, *kinds: str) -> None:

@@ -117,7 +117,13 @@ class Proofs:
         if not answer.done():
             return False
         del self._asked[ack]
-        return answer.result()
+        return answer.result() and self._unchanged(ack)
+
+    def _unchanged(self, ack: Ack) -> bool:
+        """True where every file is still the one that was hashed: the answer may come a look later."""
+        return all(
+            (key := _signature(path, size)) is not None and self._hashes.get(key) == digest for path, size, digest in ack.files
+        )
 
     def _verify(self, ack: Ack) -> bool:
         return all(self._matches(path, size, digest) for path, size, digest in ack.files)

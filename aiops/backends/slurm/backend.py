@@ -1,0 +1,229 @@
+"""`SlurmBackend`: the contract's three verbs over one slurmctld.
+
+An action goes: known id? supported? read the target afresh; precondition; journal "begin"; mark; the change; journal "done".
+A reply that never comes is UNKNOWN, and a later look at what Slurm itself says settles it: never a blind second try.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+from aiops.action import (
+    Admission,
+    ConfirmHold,
+    Cordon,
+    Drain,
+    Effect,
+    HoldCapacity,
+    Migrate,
+    Outcome,
+    Preempt,
+    Receipt,
+    ReleaseBandwidth,
+    ReleaseHold,
+    RequestCheckpoint,
+    ReserveBandwidth,
+    Uncordon,
+    target,
+)
+from aiops.backends.local.journal import Journal
+from aiops.backends.slurm import evidence, marks, picture, preconditions
+from aiops.backends.slurm.checkpoints import Checkpoints
+from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
+from aiops.backends.slurm.declare import SlurmSettings, read
+from aiops.backends.slurm.effects import Effects
+from aiops.backends.slurm.preconditions import SUPPORTS, JobAction, Slurms, View
+from aiops.backends.slurm.query import Query
+from aiops.errors import Permanent, Unreadable
+from aiops.model import Checkpoint, Cluster, JobState
+
+_PATIENCE_S = 2.0  # for hashing a checkpoint, at the moment that it is needed
+_ONCE = frozenset({"request_checkpoint", "preempt", "migrate", "requeue", "hold_capacity"})
+"""Actions that are over once done: a later state of their target does not undo them."""
+
+
+class SlurmBackend:
+    """One Slurm cluster. Safe to call from several threads."""
+
+    name: ClassVar[str] = "slurm"
+    supports: frozenset[str] = SUPPORTS
+
+    def __init__(
+        self,
+        settings: SlurmSettings,
+        run: Run | None = None,
+        uid: int | None = None,
+        failpoint: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        """`run` starts Slurm's programs, as user `uid`: by default this process's own."""
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._uid = os.geteuid() if uid is None else uid
+        self._failpoint = failpoint
+        self._commands = Commands(run or system(_environment(settings)), settings.timeout)
+        self._query = Query(self._commands, settings)
+        self._checkpoints = Checkpoints(self._commands, settings)
+        self._effects = Effects(self._commands, self._query, self._checkpoints, failpoint)
+        self._journal = Journal(settings.state_dir / "effects.jsonl")
+        self._ready = False
+
+    @classmethod
+    def from_settings(cls, section: Mapping[str, Any], where: str) -> Self:
+        """From the section `backend.slurm`; ConfigError if it is wrong. Touches nothing yet."""
+        return cls(read(section, where))
+
+    @property
+    def asked(self) -> int:
+        """How often slurmctld was asked for the list of all jobs."""
+        return self._query.asked
+
+    def observe(self, now: float) -> Cluster:
+        """The whole cluster, at most one query interval old. Raises Unreadable; Permanent as root or SlurmUser."""
+        with self._lock:
+            self._open()
+            seen = self._query.picture(now)
+            running = [row for row in seen.jobs if picture.job_state(row) in (JobState.RUNNING, JobState.SUSPENDED)]
+            found = ((str(row.id), self._checkpoints.proof(row, now)) for row in running) if self.settings.control_dir else ()
+            proofs = {id: proof for id, proof in found if proof is not None}
+            whole = picture.cluster(seen, self.settings, self._query.controller(), proofs)
+            return replace(whole, at=now)
+
+    def _open(self) -> None:
+        """Refuse powers that one mistake would turn on the whole site; then the journal."""
+        if not self._ready:
+            if self._uid in (0, self._query.controller().slurm_uid):
+                raise Permanent("never as root or SlurmUser: run as a user with Slurm's AdminLevel Operator")
+            self._ready = True
+        self.settings.state_dir.mkdir(parents=True, exist_ok=True)
+        self._journal.open()
+
+    def apply(self, admission: Admission, now: float) -> Receipt:
+        """Carry out an admitted action at most once per admission id, over restarts and hosts."""
+        with self._lock:
+            try:
+                outcome, detail = self._apply(admission, now)
+            except (Lost, Unreadable, OSError) as error:
+                outcome = Outcome.UNKNOWN if self._journal.may_have_begun(admission.id) else Outcome.FAILED
+                detail = str(error)
+            except (Permanent, ValueError) as error:
+                outcome, detail = Outcome.FAILED, str(error)
+            finally:
+                self._query.forget()
+            return Receipt(id=admission.id, outcome=outcome, detail=detail)
+
+    def _apply(self, admission: Admission, now: float) -> tuple[Outcome, str]:
+        if not admission.permitted:
+            return Outcome.FAILED, f"not permitted: {admission.denied}"
+        action = preconditions.real(admission.decision.action)
+        if action is None:
+            return Outcome.UNSUPPORTED, f"slurm backend has no {admission.decision.action.kind}"
+        self._open()
+        if admission.id in self._journal.done:
+            return Outcome.ALREADY, "done before"
+        view = self._view(action, now)
+        known = self._known(admission, action, view)
+        if known is not None:
+            return known
+        continues = isinstance(action, Migrate) and admission.id in self._journal.begun and self._half_moved(action, view)
+        refused = None if continues else preconditions.refusal(action, view)
+        return refused if refused is not None else self._effect(admission, action, view)
+
+    def _known(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str] | None:
+        """The answer to an id seen before, here or by another daemon; None where it is new or its effect proved absent."""
+        marked = marks.marked_at(view.comment, admission.id) is not None
+        if admission.id not in self._journal.begun and not marked:
+            return None
+        found = self._present(admission, action, view.now)
+        if found is None:
+            return Outcome.UNKNOWN, "begun before, and Slurm does not say whether it happened"
+        if found:
+            self._journal.write(admission.id, "done", {"found": True})
+            return Outcome.ALREADY, "found done"
+        return None
+
+    def _half_moved(self, action: Migrate, view: View) -> bool:
+        return view.job is not None and view.job.run_id != action.run_id and view.job.held
+
+    def _effect(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str]:
+        row: dict[str, object] = {"at": view.now, "kind": action.kind, "target": target(action)}
+        if admission.id not in self._journal.begun:
+            self._journal.write(admission.id, "begin", row)
+        self._failpoint("after_begin")
+        try:
+            detail = self._effects.carry_out(action, admission.id, view)
+        except Refused as error:
+            return (Outcome.STALE if _moved(str(error)) else Outcome.FAILED), str(error)
+        self._failpoint("before_done")
+        self._journal.write(admission.id, "done", row)
+        return Outcome.DONE, detail
+
+    def _view(self, action: Slurms, now: float) -> View:
+        """What this action is judged on, read now and not from any picture that may be seconds old."""
+        job = self._query.job(action.job) if isinstance(action, JobAction) else None
+        node = self._query.node(action.node) if isinstance(action, Cordon | Drain | Uncordon) else None
+        proof: Checkpoint | None = None
+        if isinstance(action, Preempt | Migrate) and job is not None:
+            proof = self._checkpoints.proof(job, now, _PATIENCE_S)
+        holds = isinstance(action, HoldCapacity | ConfirmHold | ReleaseHold | ReserveBandwidth | ReleaseBandwidth | Preempt)
+        return View(
+            settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
+            picture=self._query.picture(now) if action.kind in _WHOLE else None,
+            reservations=self._query.reservations() if holds else (),
+            comment=self._query.admin_comment(job) if job is not None else "",
+        )  # fmt: skip
+
+    def probe(self, admission: Admission, now: float) -> Effect:
+        """Whether the action's effect is there, by reading; never changes anything."""
+        with self._lock:
+            action = preconditions.real(admission.decision.action)
+            try:
+                self._open()
+                found = None if action is None else self._present(admission, action, now)
+            except (Lost, Unreadable, Permanent, OSError, ValueError):
+                return Effect.UNREADABLE
+        return Effect.UNREADABLE if found is None else Effect.PRESENT if found else Effect.ABSENT
+
+    def _present(self, admission: Admission, action: Slurms, now: float) -> bool | None:
+        if action.kind in _ONCE and admission.id in self._journal.done:
+            return True
+        self._query.forget()
+        view = self._view(action, now)
+        if isinstance(action, RequestCheckpoint):
+            return view.job is not None and self._checkpoints.requested(view.job, admission.id)
+        if isinstance(action, JobAction):
+            view = View(
+                settings=view.settings, controller=view.controller, now=now, job=self._query.whole_job(action.job)
+            )  # marks as Slurm keeps them, not as a user could write them
+        return evidence.present(action, admission.id, view)
+
+    def close(self) -> None:
+        """Let go of files and connections; jobs go on."""
+        with self._lock:
+            self._journal.close()
+            self._checkpoints.close()
+            self._query.close()
+
+
+_WHOLE = frozenset(
+    {"hold_capacity", "reserve_bandwidth", "release_bandwidth", "scale_pool", "migrate", "requeue", "lend_queue"}
+)
+"""Actions that are judged on nodes, partitions or licences beside their own target."""
+
+
+def _environment(settings: SlurmSettings) -> dict[str, str]:
+    """Nothing of ours but what Slurm's programs need; times as Unix seconds, messages in English."""
+    conf = {"SLURM_CONF": str(settings.conf)} if settings.conf else {}
+    kept = {key: os.environ[key] for key in ("SLURM_CONF", "SLURM_JWT") if key in os.environ}
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    return {"PATH": path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", **kept, **conf}
+
+
+def _moved(text: str) -> bool:
+    """Slurm's refusals that mean: the target is no longer what was seen."""
+    words = "Invalid job id|completing|already|overlaps|is pending|no longer|not suspended|busy|disabled"
+    return re.search(words, text) is not None

@@ -1,0 +1,203 @@
+"""How each action is done: the argument lists, in the order that a crash between any two of them can be told afterwards.
+
+A job is marked before it is touched. `requeue incomplete` is Slurm's own precondition: a run that ended a moment ago is not
+run again. Everything sets an absolute value, so that a step may be repeated where a read proved it missing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+from aiops.action import (
+    ConfirmHold,
+    Cordon,
+    Drain,
+    HoldCapacity,
+    LendQueue,
+    Migrate,
+    Preempt,
+    ReleaseBandwidth,
+    ReleaseHold,
+    RequestCheckpoint,
+    Requeue,
+    ReserveBandwidth,
+    Resume,
+    ScalePool,
+    Suspend,
+    TuneJob,
+    Uncordon,
+)
+from aiops.backends.slurm import marks
+from aiops.backends.slurm.checkpoints import Checkpoints
+from aiops.backends.slurm.commands import Commands, Lost, Refused, name, prose
+from aiops.backends.slurm.evidence import units
+from aiops.backends.slurm.picture import job_state, pool_name
+from aiops.backends.slurm.preconditions import JobAction, Slurms, View
+from aiops.backends.slurm.query import Query
+from aiops.backends.slurm.rows import TERMINAL, JobRow
+from aiops.model import JobState
+
+_SETTLE_S = 5.0  # a requeued job is COMPLETING for KillWait and an epilog before it can be changed
+_LOOK_S = 0.05
+
+
+class Effects:
+    """Carries out admitted actions. `failpoint` is told the name of each point at which a crash would be interesting."""
+
+    def __init__(self, commands: Commands, query: Query, checkpoints: Checkpoints, failpoint: Callable[[str], None]) -> None:
+        self._commands = commands
+        self._query = query
+        self._checkpoints = checkpoints
+        self._failpoint = failpoint
+
+    def carry_out(self, action: Slurms, by: str, view: View) -> str:
+        """Do it; what there is to say. Raises Refused (no effect, or a named rest) or Lost."""
+        match action:
+            case Cordon() | Drain():
+                reason = marks.node_reason(action.kind, prose(action.reason), by)
+                return self._write("update", f"NodeName={name(action.node)}", "State=DRAIN", f"Reason={reason}")
+            case Uncordon():
+                return self._write("update", f"NodeName={name(action.node)}", "State=RESUME")
+            case HoldCapacity() | ConfirmHold() | ReleaseHold():
+                return self._hold(action, view)
+            case ReserveBandwidth() | ReleaseBandwidth():
+                return self._bandwidth(action, view)
+            case ScalePool():
+                return self._pool(action, view)
+            case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
+                assert view.job is not None, "checked by the preconditions"
+                return self._job(action, view.job, by, view)
+            case _:
+                assert_never(action)
+
+    def _write(self, *argv: str) -> str:
+        done = self._commands.write("scontrol", "--", *argv)
+        self._failpoint("after_effect")
+        return done
+
+    def _job(self, action: JobAction, row: JobRow, by: str, view: View) -> str:
+        if isinstance(action, RequestCheckpoint):
+            return self._checkpoints.request(row, by, view.now)
+        if not row.states & TERMINAL:  # Slurm refuses to comment on a run that is over; its end is mark enough
+            self._update(row, f"AdminComment={marks.job_comment(view.comment, by, view.now)}")
+            self._failpoint("after_mark")
+        match action:
+            case Preempt():
+                return self._write("requeue", "incomplete", row.address)
+            case Migrate():
+                if row.run_id == action.run_id:
+                    self._write("requeuehold", "incomplete", row.address)
+                return self._place(row, action)
+            case Requeue():
+                return self._requeue(row, action)
+            case Suspend():
+                return self._write("suspend", row.address)
+            case Resume():
+                return self._write("release" if row.held else "resume", row.address)
+            case LendQueue():
+                return self._update(row, f"Partition={name(action.lender)}")
+            case TuneJob():
+                return self._update(row, f"{action.knob.capitalize()}={int(action.value)}")
+            case _:
+                assert_never(action)
+
+    def _update(self, row: JobRow, *values: str) -> str:
+        """Slurm may ask for a moment while a job settles ("not available right now", COMPLETING)."""
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            try:
+                return self._write("update", f"JobId={row.address}", *values)
+            except Refused as error:
+                if "not available right now" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_S)
+
+    def _place(self, row: JobRow, action: Migrate) -> str:
+        """The second half of a move: wait until the run has left, name its new nodes, let it go. May be repeated."""
+        self._settled(row)
+        self._update(row, f"ReqNodeList={','.join(name(node) for node in action.to_nodes)}")
+        self._failpoint("after_place")
+        self._write("release", row.address)
+        return self._update(row, "StartTime=now")  # else Slurm waits two minutes after a requeue
+
+    def _requeue(self, row: JobRow, action: Requeue) -> str:
+        exclude = f"ExcNodeList={','.join(name(node) for node in action.exclude_nodes)}"
+        if row.held:
+            if action.exclude_nodes:
+                self._update(row, exclude)
+            return self._write("release", row.address)
+        done = self._write("requeue", row.address)
+        self._settled(row)
+        if action.exclude_nodes:
+            self._update(row, exclude)
+        return done
+
+    def _settled(self, row: JobRow) -> None:
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            now = self._query.job(str(row.id))
+            if now is None or job_state(now) in (JobState.QUEUED, JobState.HELD):
+                return
+            if time.monotonic() > deadline:
+                raise Lost(f"job {row.id} is still {'+'.join(sorted(now.states))}")
+            time.sleep(_LOOK_S)
+
+    def _hold(self, action: HoldCapacity | ConfirmHold | ReleaseHold, view: View) -> str:
+        reservation = f"ReservationName={marks.hold_name(action.hold, action.fence)}"
+        if isinstance(action, ReleaseHold):
+            return self._write("delete", reservation)
+        if isinstance(action, ConfirmHold):
+            return self._write("update", "reservation", reservation, "Duration=UNLIMITED")
+        start = max(view.now, action.starts_at or 0.0)
+        what = [f"Nodes={','.join(name(node) for node in action.nodes)}"] if action.nodes else ["NodeCnt=0"]
+        flags = "Flags=IGNORE_JOBS,MAGNETIC" if action.nodes else "Flags=ANY_NODES"
+        shares = [
+            f"{name(link)}:{units(ReserveBandwidth(link=link, owner=action.owner, bytes_per_s=rate), view)}"
+            for link, rate in sorted(action.bandwidth_bytes_per_s.items())
+        ]
+        rest = [f"Licenses={','.join(shares)}"] if shares else []
+        times = [f"StartTime={_when(start, view.now)}", f"EndTime={_when(start + action.ttl_s, view.now)}"]
+        return self._write("create", "reservation", reservation, *what, flags, *times, self._users(action.owner, view), *rest)
+
+    def _bandwidth(self, action: ReserveBandwidth | ReleaseBandwidth, view: View) -> str:
+        plain = marks.bandwidth_name(action.link, action.owner)
+        reservation = f"ReservationName={plain}"
+        if isinstance(action, ReleaseBandwidth):
+            return self._write("delete", reservation)
+        share = f"Licenses={name(action.link)}:{units(action, view)}"
+        if any(row.name == plain for row in view.reservations):
+            return self._write("update", "reservation", reservation, share)
+        shape = ("Flags=ANY_NODES", "NodeCnt=0", "StartTime=now", "Duration=UNLIMITED")
+        self._write("create", "reservation", reservation, *shape, self._users(action.owner, view), share)
+        return "accounted, not enforced"
+
+    def _users(self, owner: str, view: View) -> str:
+        """Whose jobs may use a reservation: the owner's own user where it is a job, else the one that is configured."""
+        kind, _, id = owner.partition("/")
+        jobs = view.picture.jobs if view.picture else ()
+        user = next((row.user for row in jobs if kind == "job" and str(row.id) == id), "")
+        chosen = (id if kind == "user" else user) or view.settings.reservation_user or ""
+        if not chosen:
+            raise Refused(f"whose is {owner[:60]}? Name a job/ID or user/NAME as its owner, or set reservation_user")
+        return f"Users={name(chosen)}"
+
+    def _pool(self, action: ScalePool, view: View) -> str:
+        assert view.picture is not None, "checked by the preconditions"
+        members = sorted((row for row in view.picture.nodes if pool_name(row) == action.pool), key=lambda row: row.name)
+        off = [row.name for row in members if row.states & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"}]
+        wanted = action.nodes - (len(members) - len(off))
+        if wanted > 0:
+            nodes, state = off[:wanted], "POWER_UP"
+        else:
+            nodes, state = list(action.remove), "POWER_DOWN"
+        if not nodes:
+            return "nothing to power"
+        return self._write("update", f"NodeName={','.join(name(node) for node in nodes)}", f"State={state}")
+
+
+def _when(at: float, now: float) -> str:
+    """A time as Slurm reads it; relative, because absolute ones are in slurmctld's local time zone."""
+    return "now" if at <= now else f"now+{math.ceil(at - now)}"

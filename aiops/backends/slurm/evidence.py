@@ -1,0 +1,130 @@
+"""Is an action's effect there? Pure, from a fresh read and the marks that `marks.py` leaves: True, False, or None in doubt."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from aiops.action import (
+    ConfirmHold,
+    Cordon,
+    Drain,
+    HoldCapacity,
+    LendQueue,
+    Migrate,
+    Preempt,
+    ReleaseBandwidth,
+    ReleaseHold,
+    RequestCheckpoint,
+    Requeue,
+    ReserveBandwidth,
+    Resume,
+    ScalePool,
+    Suspend,
+    TuneJob,
+    Uncordon,
+)
+from aiops.backends.slurm import marks
+from aiops.backends.slurm.picture import job_state, node_state, node_uid, pool_name
+from aiops.backends.slurm.preconditions import JobAction, Slurms, View
+from aiops.backends.slurm.rows import JobRow
+from aiops.model import JobState, NodeState
+
+_FOREVER_S = 300 * 86400.0  # Slurm's UNLIMITED duration is 365 days
+_SKEW_S = 5.0  # slurmctld's clock and ours
+_ON = (NodeState.READY, NodeState.CORDONED, NodeState.DRAINING)
+
+
+def present(action: Slurms, by: str, view: View) -> bool | None:
+    """Whether the effect that admission `by` asked for is there."""
+    match action:
+        case Cordon() | Drain() | Uncordon():
+            if view.node is None or node_uid(view.node, view.controller.cluster) != action.uid:
+                return False
+            drained = node_state(view.node) in (NodeState.CORDONED, NodeState.DRAINING) or "DRAIN" in view.node.states
+            return drained is not isinstance(action, Uncordon)
+        case HoldCapacity() | ConfirmHold() | ReleaseHold():
+            return _hold(action, view)
+        case ReserveBandwidth() | ReleaseBandwidth():
+            return _bandwidth(action, view)
+        case ScalePool():
+            return _pool(action, view)
+        case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
+            return None if view.job is None else _job(action, view.job, by)
+        case _:
+            assert_never(action)
+
+
+def _job(action: JobAction, row: JobRow, by: str) -> bool | None:
+    marked, state = marks.marked_at(row.admin_comment, by), job_state(row)
+    same_run = row.run_id == action.run_id
+    match action:
+        case Preempt():
+            return marked is not None and not same_run
+        case Migrate():
+            moved = marked is not None and not same_run and sorted(row.required_nodes) == sorted(action.to_nodes)
+            return moved and not row.held
+        case Requeue():
+            released = marked is not None and same_run and not row.held and state in (JobState.QUEUED, JobState.RUNNING)
+            return released or row.restarts > int(action.run_id.rpartition("-")[2] or 0)
+        case Suspend() | Resume():
+            return _frozen(action, row, marked)
+        case LendQueue():
+            return same_run and row.partition == action.lender
+        case TuneJob():
+            return same_run and action.value == (row.priority if action.knob == "priority" else row.nice)
+        case RequestCheckpoint():
+            return False
+        case _:
+            assert_never(action)
+
+
+def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None) -> bool | None:
+    """A suspension that somebody undid is told from one that never came by when the job was last suspended or resumed."""
+    if marked is None or row.run_id != action.run_id:
+        return False
+    wanted = job_state(row) is JobState.SUSPENDED if isinstance(action, Suspend) else not (row.held or _stopped(row))
+    if wanted:
+        return True
+    return False if row.suspended_at < marked - _SKEW_S else None
+
+
+def _stopped(row: JobRow) -> bool:
+    return job_state(row) is JobState.SUSPENDED
+
+
+def _hold(action: HoldCapacity | ConfirmHold | ReleaseHold, view: View) -> bool:
+    found = next((row for row in view.reservations if marks.fence_of(row.name, action.hold) == action.fence), None)
+    if isinstance(action, ReleaseHold):
+        return found is None
+    if isinstance(action, ConfirmHold):
+        return found is not None and found.end - found.start > _FOREVER_S
+    return found is not None
+
+
+def _bandwidth(action: ReserveBandwidth | ReleaseBandwidth, view: View) -> bool:
+    name = marks.bandwidth_name(action.link, action.owner)
+    found = next((row for row in view.reservations if row.name == name), None)
+    if isinstance(action, ReleaseBandwidth):
+        return found is None
+    unit = view.settings.bandwidth(action.link)
+    return found is not None and unit is not None and dict(found.licences).get(action.link) == units(action, view)
+
+
+def units(action: ReserveBandwidth, view: View) -> int:
+    """Whole licence units for a bandwidth, rounded up: a guarantee is never less than what was asked."""
+    unit = view.settings.bandwidth(action.link)
+    assert unit is not None, "checked by the preconditions"
+    return _ceil(action.bytes_per_s / unit.unit_bytes_per_s)
+
+
+def _ceil(value: float) -> int:
+    whole = round(value)
+    return whole if abs(whole - value) < 1e-9 * max(1.0, value) else int(value) + 1
+
+
+def _pool(action: ScalePool, view: View) -> bool | None:
+    if view.picture is None:
+        return None
+    members = [row for row in view.picture.nodes if pool_name(row) == action.pool]
+    off = {row.name for row in members if row.states & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"}}
+    return len(members) - len(off) == action.nodes and set(action.remove) <= off
