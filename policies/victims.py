@@ -127,7 +127,8 @@ def _suffices(room: Room, picked: Sequence[Victim], one_node: bool, whole: int) 
 
 def _greedy(ranked: list[Victim], room: Room) -> tuple[Victim, ...]:
     """Everyone, less the dearest who turn out not to be needed: a set from which nobody can be spared."""
-    kept, free, one_node = list(ranked), dict(room.after(ranked).free), room.one_node
+    needed: list[Victim] = []
+    free, one_node = dict(room.after(ranked).free), room.one_node
     left = Room(room.gpus, room.sizes, free)  # `free` changes below: nodes by the thousand are not copied per victim
     whole = left.whole()
     for victim in reversed(ranked):
@@ -137,9 +138,9 @@ def _greedy(ranked: list[Victim], room: Room) -> tuple[Victim, ...]:
             _add(free, job, -1.0)
         lost = before - sum(room.sizes[n] for n in nodes if free[n] >= room.sizes[n] - 1e-9)
         if left.enough() if one_node else whole - lost >= room.gpus:
-            kept.remove(victim)
             whole -= lost
         else:
+            needed.append(victim)
             for job in victim.jobs:
                 _add(free, job, 1.0)
-    return tuple(kept)
+    return tuple(reversed(needed))
