@@ -10,7 +10,7 @@ import sys
 import typer
 
 from aiops import __version__
-from aiops.cli import check, db, doctor, forecast, load, replay, run, top
+from aiops.cli import backtest, check, db, diagnose, doctor, forecast, load, replay, run, top
 from aiops.errors import AiopsError, UserError
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ app.command("top", rich_help_panel="Daemon")(top.top)
 app.command("explain", rich_help_panel="Proof")(replay.explain)
 app.command("replay", rich_help_panel="Proof")(replay.replay)
 app.command("forecast", rich_help_panel="On files")(forecast.forecast)
+app.command("backtest", rich_help_panel="On files")(backtest.backtest)
+app.command("diagnose", rich_help_panel="On files")(diagnose.diagnose)
 
 
 def main() -> None:
