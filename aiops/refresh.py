@@ -195,6 +195,7 @@ def prepare_worker() -> None:
         os.environ[name] = "1"  # beside other load, boosting trains 7-14 times slower with more
     for name in ("cmdstanpy", "prophet", "prophet.plot"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).addHandler(logging.NullHandler())  # without one, cmdstanpy sets up a chatty one of its own
 
 
 def learn_panel(panel: Sequence[Grid], plan: Plan, before: Learnt | None) -> Learnt:
