@@ -1,0 +1,109 @@
+"""`KubernetesBackend`: the contract's three verbs over one API server.
+
+`observe` reads mirrors and proves by one consistent read that the server still answers. `apply` never trusts them: it reads
+its target afresh, checks identity and precondition on that, and writes with the version that it read, so that a change by
+anybody in between is a 409, which is STALE. `probe` reads what the write left on the object.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from aiops.action import Admission, Effect, Outcome, Receipt
+from aiops.backends.kubernetes import effects, picture
+from aiops.backends.kubernetes.connection import Connection, Lost, NotSent, Refused
+from aiops.backends.kubernetes.declare import KubernetesSettings, read
+from aiops.backends.kubernetes.desk import Desk
+from aiops.backends.kubernetes.inventory import Inventory
+from aiops.backends.kubernetes.kinds import NODES
+from aiops.errors import Temporary, Unreadable
+from aiops.model import Cluster
+
+
+class KubernetesBackend:
+    """One cluster. Safe to call from several threads."""
+
+    name: ClassVar[str] = "kubernetes"
+    supports: frozenset[str] = effects.SUPPORTS
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._connection: Connection | None = None
+        self._inventory: Inventory | None = None
+
+    @classmethod
+    def from_settings(cls, section: Mapping[str, Any], where: str) -> Self:
+        """From the section `backend.kubernetes`; ConfigError if it is wrong. Connects to nothing yet."""
+        return cls(read(section, where))
+
+    def observe(self, now: float) -> Cluster:
+        """The whole cluster, with every write of this backend in it. Raises Unreadable."""
+        inventory = self._mirrors()
+        try:
+            # A mirror may be fed by a connection that died without a word: a consistent read proves the server to be there.
+            self._connected().get(NODES.path(), {"limit": "1"})
+        except Temporary as error:
+            raise Unreadable(str(error)) from None
+        return picture.cluster(self.settings, inventory.records(), now)
+
+    def apply(self, admission: Admission, now: float) -> Receipt:
+        """Carry out an admitted action at most once per admission id, over restarts too."""
+        outcome, detail = self._apply(admission, now)
+        return Receipt(id=admission.id, outcome=outcome, detail=detail)
+
+    def _apply(self, admission: Admission, now: float) -> tuple[Outcome, str]:
+        action = admission.decision.action
+        if not admission.permitted:
+            return Outcome.FAILED, f"not permitted: {admission.denied}"
+        if action.kind not in self.supports:
+            return Outcome.UNSUPPORTED, f"kubernetes backend has no {action.kind}"
+        try:
+            desk = Desk(self._connected(), self.settings, admission.id, now)
+            outcome, detail = effects.carry_out(desk, action)
+            self._note(desk)
+            return outcome, detail
+        except Lost as error:
+            return Outcome.UNKNOWN, str(error)
+        except (NotSent, Refused) as error:
+            return Outcome.FAILED, str(error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return Outcome.UNKNOWN, f"an answer that cannot be understood: {type(error).__name__}: {error}"
+
+    def probe(self, admission: Admission, now: float) -> Effect:
+        """Whether the action's effect is there, by reading; never changes anything."""
+        try:
+            found = effects.present(Desk(self._connected(), self.settings, admission.id, now), admission.decision.action)
+        except (Temporary, KeyError, TypeError, ValueError, AttributeError):
+            return Effect.UNREADABLE
+        return Effect.PRESENT if found else Effect.ABSENT
+
+    def close(self) -> None:
+        """End the mirrors and let go of connections; the cluster goes on."""
+        with self._lock:
+            if self._inventory is not None:
+                self._inventory.close()
+            if self._connection is not None:
+                self._connection.close()
+            self._inventory = self._connection = None
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = Connection(self.settings)
+            return self._connection
+
+    def _mirrors(self) -> Inventory:
+        with self._lock:
+            if self._inventory is None:
+                self._inventory = Inventory(self._connected(), self.settings)
+            return self._inventory
+
+    def _note(self, desk: Desk) -> None:
+        """The next observation must show what was just written."""
+        with self._lock:
+            if self._inventory is not None:
+                for path, version in desk.written:
+                    self._inventory.expect(path, version)

@@ -1,0 +1,119 @@
+"""What each action does to the API server's objects, and how to see later that it was done.
+
+Every effect on one object is one merge patch that carries the object's uid and version, and the action's id among its
+annotations: it happens to the very object that was judged, once, and says so for ever.
+"""
+
+from __future__ import annotations
+
+from aiops.action import (
+    Action,
+    Cordon,
+    Drain,
+    Outcome,
+    Preempt,
+    RequestCheckpoint,
+    Resume,
+    Rollback,
+    ScaleService,
+    Uncordon,
+)
+from aiops.backends.kubernetes import marks, picture, stopping
+from aiops.backends.kubernetes.connection import Object
+from aiops.backends.kubernetes.desk import Answer, Desk, Place
+from aiops.backends.kubernetes.kinds import JOBS, NODES, Kind
+
+SUPPORTS = frozenset(
+    {"scale_service", "request_checkpoint", "preempt", "resume", "cordon", "uncordon", "drain", "rollback"}
+)  # fmt: skip
+
+
+def carry_out(desk: Desk, action: Action) -> Answer:
+    """Do the action now, or say why not. Raises Refused, NotSent, Lost."""
+    real = action.action if isinstance(action, Rollback) else action
+    place = place_of(desk, real)
+    if place is None:
+        return Outcome.UNSUPPORTED, f"kubernetes backend has no {real.kind}"
+    found = desk.find(place)
+    if found is None:
+        return Outcome.STALE, f"{place.path} does not exist"
+    if marks.done(found, desk.id):
+        return Outcome.ALREADY, "its annotation names this action"
+    match real:
+        case ScaleService():
+            return _scale(desk, place, found, real)
+        case Cordon() | Uncordon():
+            return _cordon(desk, place, found, real)
+        case Drain():
+            return stopping.drain(desk, place, found, real)
+        case RequestCheckpoint():
+            return stopping.request_checkpoint(desk, place, found, real)
+        case Preempt():
+            return stopping.preempt(desk, place, found, real)
+        case Resume():
+            return _resume(desk, place, found, real)
+        case _:
+            return Outcome.UNSUPPORTED, f"kubernetes backend has no {real.kind}"
+
+
+def present(desk: Desk, action: Action) -> bool:
+    """Whether the action's effect is there. Raises Refused, NotSent, Lost."""
+    real = action.action if isinstance(action, Rollback) else action
+    place = place_of(desk, real)
+    found = desk.find(place) if place is not None else None
+    if place is None or found is None:
+        return False
+    if marks.done(found, desk.id):
+        return True
+    return isinstance(real, Preempt) and marks.begun(found, desk.id) and stopping.has_stopped(desk, place, found, real)
+
+
+def place_of(desk: Desk, action: Action) -> Place | None:
+    """Where the object that an action changes lives; None where the action is none of ours."""
+    match action:
+        case ScaleService():
+            namespace, _, rest = action.service.partition("/")
+            plural, _, name = rest.partition("/")
+            kind = next((row for row in desk.settings.scalable_kinds if row.plural == plural), Kind("", "v1", "", True))
+            return Place(kind, namespace, name if kind.plural and "/" not in name else "")
+        case Cordon() | Uncordon() | Drain():
+            return Place(NODES, "", action.node)
+        case RequestCheckpoint() | Preempt() | Resume():
+            namespace, _, name = action.job.partition("/")
+            return Place(JOBS, namespace, name if "/" not in name else "")  # three parts: another controller's work
+        case _:
+            return None
+
+
+def _scale(desk: Desk, place: Place, found: Object, action: ScaleService) -> Answer:
+    meta, now = found["metadata"], found["spec"].get("replicas", 1)
+    if (meta["uid"], str(meta["generation"])) != (action.uid, action.version):
+        return Outcome.STALE, f"is {meta['uid']} generation {meta['generation']}, not {action.uid} {action.version}"
+    if now != action.was:
+        return Outcome.STALE, f"has {now} replicas, not {action.was}"
+    owned = marks.of(found)
+    least, most, _, _, wrong = picture.bounds(action.service, owned, now)
+    if "target" not in owned or wrong:
+        return Outcome.FAILED, wrong or "its owner no longer lets aiops scale it (no annotation aiops.io/target)"
+    if not least <= action.replicas <= most:
+        return Outcome.FAILED, f"{action.replicas} replicas are outside of {least}..{most}"
+    refused = desk.write(place, found, marks.recorded(found, desk.id), spec={"replicas": action.replicas})
+    return refused or (Outcome.DONE, f"{now} to {action.replicas} replicas")
+
+
+def _cordon(desk: Desk, place: Place, found: Object, action: Cordon | Uncordon) -> Answer:
+    if found["metadata"]["uid"] != action.uid:
+        return Outcome.STALE, f"node {action.node} is {found['metadata']['uid']}, not {action.uid}"
+    closes = isinstance(action, Cordon)
+    reason = action.reason if isinstance(action, Cordon) else None
+    notes = {**marks.recorded(found, desk.id), marks.REASON: reason, marks.DRAINING: None}
+    refused = desk.write(place, found, notes, spec={"unschedulable": True if closes else None})
+    return refused or (Outcome.DONE, "")
+
+
+def _resume(desk: Desk, place: Place, found: Object, action: Resume) -> Answer:
+    if found["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name"):
+        return Outcome.FAILED, "Kueue admits this job: to resume it here would overrun its quota"
+    if not found["spec"].get("suspend") or stopping.run_of(desk, place, found)[0] != action.run_id:
+        return Outcome.STALE, f"job {action.job} is not suspended as run {action.run_id}"
+    return desk.write(place, found, marks.recorded(found, desk.id), spec={"suspend": False}) or (Outcome.DONE, "")

@@ -1,0 +1,38 @@
+"""Kinds of objects and the REST paths that lead to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource by group, version and plural name."""
+
+    group: str
+    version: str
+    plural: str
+    namespaced: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `group/version/plural`."""
+        group, version, plural = text.split("/")
+        return cls(group, version, plural)
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Path of the collection (all namespaces if none is given), of an object, or of its subresource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = ("namespaces", namespace) if namespace and self.namespaced else ()
+        return "/".join((root, *scope, self.plural, *((name,) if name else ()), *((subresource,) if subresource else ())))
+
+
+NODES = Kind("", "v1", "nodes", namespaced=False)
+PODS = Kind("", "v1", "pods")
+CONFIG_MAPS = Kind("", "v1", "configmaps")
+JOBS = Kind("batch", "v1", "jobs")
+BUDGETS = Kind("policy", "v1", "poddisruptionbudgets")
+PRIORITIES = Kind("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
+AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers")
+WORKLOADS = Kind("kueue.x-k8s.io", "v1beta1", "workloads")

@@ -1,0 +1,205 @@
+"""What the rest of a control plane does, at once and in order: workloads make pods, pods find nodes and become ready.
+
+Replica sets are made for Deployments; StatefulSets and LeaderWorkerSets own their pods; Jobs restart pods that were evicted;
+the scheduler counts GPUs and honours cordons and node selectors; the kubelet is instantaneous. Nothing here waits or
+runs in the background: after any write the cluster is in its settled state, which is what makes tests exact.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+from aiops.testing.kubernetes.eviction import BUDGETS, PODS, arithmetic
+from aiops.testing.kubernetes.resources import TABLE, Resource
+from aiops.testing.kubernetes.selection import by_object
+from aiops.testing.kubernetes.store import Object, Store
+
+_BY_PLURAL = {row.plural: row for row in TABLE}
+SETS = tuple(_BY_PLURAL[name] for name in ("deployments", "statefulsets", "leaderworkersets"))
+REPLICA_SETS, JOBS, NODES = _BY_PLURAL["replicasets"], _BY_PLURAL["jobs"], _BY_PLURAL["nodes"]
+
+
+class Controllers:
+    """Brings a store to its settled state."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._busy = False
+        self._count = itertools.count(1)
+        self.starts_pods = True
+        """False: bound pods stay Pending, as with a slow image."""
+
+    def settle(self) -> None:
+        """Reconcile until nothing changes; called by the store after each write."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            before = -1
+            while before != self._store.version:
+                before = self._store.version
+                self._sets()
+                self._jobs()
+                self._collect()
+                self._schedule()
+                self._start()
+                self._budgets()
+        finally:
+            self._busy = False
+
+    # -- workloads -----------------------------------------------------------------------------------------------------
+
+    def _sets(self) -> None:
+        for resource in SETS:
+            for found in self._store.all(resource):
+                owner, plural = found, resource.kind
+                if resource.plural == "deployments":
+                    owner, plural = self._replica_set(found), "ReplicaSet"
+                pods = self._owned(owner)
+                self._match(owner, plural, pods, int(found["spec"].get("replicas", 1)))
+                pods = self._owned(owner)
+                ready = sum(_ready(pod) for pod in pods)
+                self._status(resource, found, {
+                    "replicas": len(pods), "readyReplicas": ready, "availableReplicas": ready,
+                    "observedGeneration": found["metadata"]["generation"],
+                })  # fmt: skip
+
+    def _replica_set(self, deployment: Object) -> Object:
+        meta = deployment["metadata"]
+        for row in self._store.all(REPLICA_SETS, meta["namespace"]):
+            if row["metadata"]["ownerReferences"][0]["uid"] == meta["uid"]:
+                return row
+        spec = {key: deployment["spec"].get(key) for key in ("template", "selector")}
+        body = {"metadata": {"name": f"{meta['name']}-{meta['uid'][:8]}", **_owned_by("Deployment", meta)}, "spec": spec}
+        return self._store.create(REPLICA_SETS, meta["namespace"], body)
+
+    def _jobs(self) -> None:
+        for found in self._store.all(JOBS):
+            spec, meta, pods = found["spec"], found["metadata"], self._owned(found)
+            done = sum(pod["status"].get("phase") == "Succeeded" for pod in pods)
+            active = [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+            left = max(0, int(spec.get("completions", spec.get("parallelism", 1))) - done)
+            want = 0 if spec.get("suspend") else min(int(spec.get("parallelism", 1)), left)
+            self._match(found, "Job", active, want)
+            active = [pod for pod in self._owned(found) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+            status: dict[str, Any] = {"active": len(active), "ready": sum(_ready(pod) for pod in active), "succeeded": done}
+            if not spec.get("suspend"):
+                status["startTime"] = meta["creationTimestamp"]
+            self._status(JOBS, found, status)
+
+    def _owned(self, owner: Object) -> list[Object]:
+        meta = owner["metadata"]
+        rows = self._store.all(PODS, meta["namespace"])
+        return [row for row in rows if row["metadata"].get("ownerReferences", [{}])[0].get("uid") == meta["uid"]]
+
+    def _match(self, owner: Object, kind: str, pods: list[Object], want: int) -> None:
+        for pod in sorted(pods, key=lambda row: int(row["metadata"]["resourceVersion"]))[want:]:
+            self._store.delete(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        meta = owner["metadata"]
+        spec = owner["spec"]
+        template = spec.get("template") or spec.get("leaderWorkerTemplate", {}).get("workerTemplate", {})
+        for _ in range(want - len(pods)):
+            body = {
+                "metadata": {
+                    "name": f"{meta['name']}-{next(self._count)}",
+                    "labels": {
+                        **template.get("metadata", {}).get("labels", {}),
+                        **({"job-name": meta["name"]} if kind == "Job" else {}),
+                    },
+                    "annotations": dict(template.get("metadata", {}).get("annotations", {})),
+                    **_owned_by(kind, meta),
+                },
+                "spec": copy.deepcopy(template.get("spec", {})),
+                "status": {"phase": "Pending"},
+            }
+            self._store.create(PODS, meta["namespace"], body)
+
+    def _collect(self) -> None:
+        """Garbage collection: pods and replica sets whose owner is gone go too."""
+        living = {row["metadata"]["uid"] for kind in (*SETS, REPLICA_SETS, JOBS) for row in self._store.all(kind)}
+        for kind in (REPLICA_SETS, PODS):
+            for row in self._store.all(kind):
+                owners = row["metadata"].get("ownerReferences", [])
+                if owners and owners[0]["kind"] != "DaemonSet" and owners[0]["uid"] not in living:
+                    self._store.delete(kind, row["metadata"]["namespace"], row["metadata"]["name"])
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        waiting = [pod for pod in self._store.all(PODS) if not pod["spec"].get("nodeName") and _active(pod)]
+        if not waiting:
+            return
+        free = self._free()
+        for pod in waiting:
+            need = gpus(pod)
+            fits = (name for name, node in free.items() if node[0] >= need and _accepts(node[1], pod))
+            chosen = next(fits, None)
+            new = copy.deepcopy(pod)
+            if chosen is None:
+                why = f"0/{len(free)} nodes are available: {len(free)} Insufficient nvidia.com/gpu."
+                row = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+                new["status"]["conditions"] = [row]
+            else:
+                free[chosen] = (free[chosen][0] - need, free[chosen][1])
+                new["spec"]["nodeName"] = chosen
+                new["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+            self._store.replace(PODS, new, pod)
+
+    def _free(self) -> dict[str, tuple[int, Object]]:
+        used: dict[str, int] = {}
+        for pod in self._store.all(PODS):
+            if pod["spec"].get("nodeName") and _active(pod):
+                used[pod["spec"]["nodeName"]] = used.get(pod["spec"]["nodeName"], 0) + gpus(pod)
+        rows = {row["metadata"]["name"]: row for row in self._store.all(NODES)}
+        return {name: (int(row["status"]["allocatable"].get(_GPU, 0)) - used.get(name, 0), row) for name, row in rows.items()}
+
+    def _start(self) -> None:
+        for pod in self._store.all(PODS):
+            if self.starts_pods and pod["spec"].get("nodeName") and pod["status"].get("phase") == "Pending":
+                new = copy.deepcopy(pod)
+                ready = {"type": "Ready", "status": "True", "lastTransitionTime": pod["metadata"]["creationTimestamp"]}
+                new["status"] |= {"phase": "Running", "startTime": pod["metadata"]["creationTimestamp"]}
+                new["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}, ready]
+                self._store.replace(PODS, new, pod)
+
+    def _budgets(self) -> None:
+        for row in self._store.all(BUDGETS):
+            pods = self._store.all(PODS, row["metadata"]["namespace"])
+            mine = [pod for pod in pods if by_object(row["spec"].get("selector"), pod["metadata"].get("labels", {}))]
+            self._status(BUDGETS, row, arithmetic(row["spec"], len(mine), sum(_ready(pod) for pod in mine)))
+
+    def _status(self, resource: Resource, found: Object, status: dict[str, Any]) -> None:
+        new = copy.deepcopy(found)
+        new["status"] = {**new.get("status", {}), **status}
+        if new["status"] != found.get("status"):
+            self._store.replace(resource, new, found)
+
+
+_GPU = "nvidia.com/gpu"
+
+
+def gpus(pod: Object) -> int:
+    """GPUs that a pod asks for."""
+    rows = pod["spec"].get("containers", [])
+    return sum(int(row.get("resources", {}).get("limits", {}).get(_GPU, 0)) for row in rows)
+
+
+def _owned_by(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
+    return {"ownerReferences": [{"kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}]}
+
+
+def _active(pod: Object) -> bool:
+    return pod["status"].get("phase") not in ("Succeeded", "Failed")
+
+
+def _ready(pod: Object) -> bool:
+    return any(row["type"] == "Ready" and row["status"] == "True" for row in pod["status"].get("conditions", []))
+
+
+def _accepts(node: Object, pod: Object) -> bool:
+    labels, wanted = node["metadata"].get("labels", {}), pod["spec"].get("nodeSelector", {})
+    ready = all(row["status"] == "True" for row in node["status"].get("conditions", []) if row["type"] == "Ready")
+    open_ = not node["spec"].get("unschedulable") and ready
+    return open_ and all(labels.get(key) == value for key, value in wanted.items())

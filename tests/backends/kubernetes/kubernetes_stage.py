@@ -1,0 +1,111 @@
+"""A Kubernetes backend over an in-process API server with two nodes, a service and a training job."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiops.backends.kubernetes import KubernetesBackend
+from aiops.clock import SystemClock
+from aiops.model import Cluster, Job
+from aiops.testing.kubernetes import ApiServer
+
+GPU = "nvidia.com/gpu"
+
+
+def node(name: str, gpus: int = 8, **labels: str) -> dict[str, Any]:
+    amount = {GPU: str(gpus), "cpu": "64", "memory": "512Gi"}
+    status = {"capacity": amount, "allocatable": amount, "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": status}
+
+
+def pod_template(gpus: int, **labels: str) -> dict[str, Any]:
+    container = {"name": "main", "image": "example", "resources": {"limits": {GPU: str(gpus)}}}
+    return {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+
+
+def deployment(name: str = "web", replicas: int = 1, **marks: str) -> dict[str, Any]:
+    notes = {"target": "10", "min-replicas": "1", "max-replicas": "4", **marks}
+    return {
+        "metadata": {"name": name, "annotations": {f"aiops.io/{key}": value for key, value in notes.items()}},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": pod_template(1, app=name)},
+    }
+
+
+def job(name: str = "train", pods: int = 1, gpus: int = 2, **spec: Any) -> dict[str, Any]:
+    template = pod_template(gpus, app=name)
+    template["spec"]["restartPolicy"] = "Never"
+    return {"metadata": {"name": name}, "spec": {"parallelism": pods, "completions": pods, "template": template, **spec}}
+
+
+def budget(name: str, app: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": app}}, **spec}}
+
+
+class KubernetesStage:
+    """Implements `aiops.testing.backend.Stage`."""
+
+    def __init__(self, server: ApiServer, directory: Path, **section: Any) -> None:
+        self.server = server
+        self.section = {"kubeconfig": str(server.kubeconfig(directory / "kubeconfig")), "timeout": 1.0, "watch": 1.0, **section}
+        self.backend = self._new()
+
+    @classmethod
+    def small(cls, server: ApiServer, directory: Path) -> "KubernetesStage":
+        for name in ("n0", "n1"):
+            server.create("nodes", node(name))
+        server.create("deployments", deployment())
+        server.create("jobs", job())
+        return cls(server, directory)
+
+    def _new(self) -> KubernetesBackend:
+        return KubernetesBackend.from_settings(self.section, "test")
+
+    def now(self) -> float:
+        return SystemClock().now()
+
+    def observe(self) -> Cluster:
+        return self.backend.observe(self.now())
+
+    def until(self, holds: Callable[[Cluster], bool]) -> Cluster:
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            seen = self.observe()
+            if holds(seen):
+                return seen
+            time.sleep(0.01)
+        raise AssertionError(f"not within 10 s: {seen.services} {seen.jobs}")
+
+    def job(self, id: str = "default/train") -> Job:
+        return next(row for row in self.observe().jobs if row.id == id)
+
+    def restart(self) -> None:
+        self.backend.close()
+        self.backend = self._new()
+
+    def lose_next_reply(self) -> None:
+        def once(verb: str, path: str) -> bool:
+            if verb in ("patch", "create"):
+                self.server.faults.lose_reply_of = lambda verb, path: False
+                return True
+            return False
+
+        self.server.faults.lose_reply_of = once
+
+    def recreate(self, service: str) -> None:
+        name = service.rpartition("/")[2]
+        self.server.delete("deployments", name)
+        self.server.create("deployments", deployment(name))
+
+    def blind(self) -> None:
+        self.server.faults.blind = True
+
+    def effects(self) -> tuple[str, ...]:
+        """The newest id in `last-actions` of every write that took effect, from the server's own log."""
+        rows = [
+            write.body.get("metadata", {}).get("annotations", {}).get("aiops.io/last-actions", "") for write in self.server.log
+        ]
+        return tuple(row.split()[0] for row in rows if row)
+
+    def finish(self) -> None:
+        self.backend.close()
