@@ -14,6 +14,12 @@ IMPURE = {
     "os", "time", "random", "threading", "asyncio", "socket", "subprocess", "logging", "sqlalchemy", "fastapi",
     "pathlib", "multiprocessing", "httpx", "requests", "uuid", "secrets", "structlog", "tempfile", "shutil",
 }  # fmt: skip
+LONG = {
+    "aiops/model.py": "the nouns on one page",
+    "aiops/action.py": "the sealed union on one page",
+    "aiops/ports.py": "every seam on one page",
+    "aiops/testing/backend.py": "one conformance suite, a row per method",
+}
 WALL_CLOCK = re.compile(r"\btime\.time\(|\btime\.monotonic\(|\bdatetime\.(now|utcnow|today)\(|\bdate\.today\(")
 
 
@@ -57,7 +63,7 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 @pytest.mark.parametrize("path", sources("aiops", "collectors", "policies"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_readable(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 300 or path.name in ("model.py", "action.py", "ports.py"), "over 300 lines"
+    assert text.count("\n") <= 300 or str(path.relative_to(ROOT)) in LONG, "over 300 lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = (node.end_lineno or node.lineno) - node.lineno + 1

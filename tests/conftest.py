@@ -1,0 +1,9 @@
+"""Settings of every test: property tests have no time limit (machines are shared) and, in CI, no luck."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "house")
