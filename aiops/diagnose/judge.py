@@ -17,7 +17,7 @@ from aiops.model import Cause
 
 LOAD_RATIO = 0.15
 """Least growth of the load that can explain a slower service: below, the load is what it always does."""
-WORSE_Z, WORSE_SCORE, WORSE_RATIO = 2.5, 3.2, 0.01
+WORSE_Z, WORSE_SCORE, WORSE_RATIO = 2.5, 3.5, 0.01
 """Scales, score and share by which an SLI must have got worse: together 5 % of normal windows of PetShop's 5-minute data."""
 SUSPECT_SCORE = 2.0
 """Least score of the first suspect where the SLI did get worse: a tail of one in fifty alone."""
