@@ -51,7 +51,8 @@ def _by_state(errors: Floats, filled: Floats, cols: NDArray[np.int64], span: tup
     was_idle = shifted(idle.astype(np.float64), steps)
     quiet = _window_quantiles(np.where(was_idle == 1, errors, np.nan), cols, width)
     busy = _window_quantiles(np.where(was_idle == 0, errors, np.nan), cols, width)
-    return np.where(idle[:, cols][:, :, None], quiet, busy)
+    ever = np.maximum.accumulate(idle, axis=1)[:, cols]  # by then: that it will idle one day is not known before
+    return np.where(ever[:, :, None], np.where(idle[:, cols][:, :, None], quiet, busy), np.nan)
 
 
 def _season(values: Floats, cols: NDArray[np.int64], day: int, steps: int) -> Floats:
