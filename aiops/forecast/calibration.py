@@ -32,7 +32,7 @@ OWN_DAYS = 4.0
 
 SHIFT_SHRINK = 40.0
 
-LAST_FAVOUR, REST_FAVOUR = 2.0, 20.0
+LAST_FAVOUR, REST_FAVOUR = 10.0, 20.0
 """How much more credible another rule must be before an idle series' answer is not the last value, or not zero."""
 
 

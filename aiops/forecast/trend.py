@@ -148,7 +148,8 @@ def _run_prophet(times: Floats, values: Floats, features: Floats, init: dict[str
     try:
         return model.fit(frame, seed=1, **({"init": init} if init else {}))
     finally:
-        model.stan_backend.cleanup()  # each fit leaves 52 KB of temporary files
+        if model.stan_backend is not None:
+            model.stan_backend.cleanup()  # each fit leaves 52 KB of temporary files
 
 
 def _warm(previous: Shape | None, width: int) -> dict[str, Any] | None:
