@@ -336,6 +336,7 @@ class Decision:
 
     `within_s` is the verdict's deadline in seconds from admission. `rejected` names the alternatives not taken.
     `inputs_at` is the time of the oldest input that the decision rests on; None where it rests on the cluster alone.
+    Decisions of one policy with the same non-empty `plan` are admitted all or none.
     """
 
     policy: str
@@ -347,6 +348,7 @@ class Decision:
     cause: str = ""
     rejected: tuple[str, ...] = ()
     inputs_at: float | None = None
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 As one would tell an operator: *"When a job waits that outranks running ones, I look for the set of them that frees enough and
 costs least, cost being the GPU-seconds since each one's last checkpoint plus its restart. I ask each for a checkpoint, and
 stop them only when every one has a fresh, verified proof; who does not answer in time is left alone and another is
-chosen. If the waiting job would not fit even then, I stop nobody. Gangs go whole, young jobs and often-evicted ones stay."*
+chosen. If the waiting job would not fit even then, or one of the set may not be stopped, I stop nobody. Gangs go whole, young
+jobs and often-evicted ones stay."*
 
 Budgets, cooldowns and the proof itself are checked again by `admit` and by the backend.
 """
@@ -121,7 +122,9 @@ class PreemptPolicy:
             actions += [_preempt(job, hold if binds else "", snapshot.now) for job in jobs]
         for action in actions:
             expect = f"{waiting.id} starts" if ready else "a fresh checkpoint is there"
-            yield Decision(policy=self.name, action=action, reason=why, evidence=tuple(_facts(chosen)), expect=expect)
+            plan = hold if ready else ""  # asking for a checkpoint harms nobody: each request stands alone
+            facts = tuple(_facts(chosen))
+            yield Decision(policy=self.name, action=action, reason=why, evidence=facts, expect=expect, plan=plan)
 
     def _hold(self, name: str, waiting: Job, jobs: Sequence[Job], now: float) -> HoldCapacity:
         nodes = tuple(sorted({node for job in jobs for node in job.nodes}))

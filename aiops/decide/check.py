@@ -17,7 +17,8 @@ Rule = Callable[[Trace, Limits], Iterator[tuple[str, str]]]
 RULES: tuple[tuple[str, Rule], ...] = (
     ("I1", rules_record.once), ("I2", rules_record.intended), ("I3", rules_record.ended), ("I4", rules_record.read_first),
     ("I5", rules_damage.fresh), ("I9", rules_damage.proven), ("I10", rules_damage.bounded_damage),
-    ("I11", rules_damage.no_mass_fault), ("I12", rules_damage.something), ("I13", rules_damage.unbroken),
+    ("I11", rules_damage.no_mass_fault), ("I12", rules_damage.something), ("I12", rules_damage.whole),
+    ("I13", rules_damage.unbroken),
     ("I14", rules_damage.cooled), ("I15", rules_damage.steady), ("I16", rules_record.led), ("I17", rules_record.stopped),
     ("I18", rules_record.observing), ("I19", rules_record.judged), ("I20", rules_record.one_at_a_time),
     ("I21", rules_damage.conserved), ("I22", rules_damage.unprotected), ("I28", rules_damage.in_scope),

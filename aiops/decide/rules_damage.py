@@ -103,6 +103,15 @@ def something(trace: Trace, limits: Limits) -> Broken:
             yield admission.id, f"{target(action)} was not there"
 
 
+def whole(trace: Trace, limits: Limits) -> Broken:
+    """I12: of a plan, all was permitted or nothing."""
+    for _, decided in trace.cycles:
+        cut = {(a.decision.policy, a.decision.plan) for a in decided.admissions if a.decision.plan and not a.permitted}
+        for admission in decided.admissions:
+            if admission.permitted and (admission.decision.policy, admission.decision.plan) in cut:
+                yield admission.id, f"another part of plan {admission.decision.plan} was refused"
+
+
 def unbroken(trace: Trace, limits: Limits) -> Broken:
     """I13: once tripped, nothing destructive until a person resets the breaker."""
     refused = (Outcome.STALE, Outcome.UNSUPPORTED)

@@ -63,7 +63,7 @@ def rollbacks(snapshot: Snapshot, transitions: tuple[Transition, ...]) -> tuple[
         if restored is not None:
             reason = f"{id} was left half done: back to what it was before"
             undo = Rollback(of=id, action=restored)
-            wishes.append(replace(decision, action=undo, reason=reason, expect="as before", inputs_at=None))
+            wishes.append(replace(decision, action=undo, reason=reason, expect="as before", inputs_at=None, plan=""))
     return tuple(wishes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from lying_world import World, drain, preempt, scale, wish_for
 
 from aiops.action import ConfirmHold, Decision, Effect, EntryState, HoldCapacity, Mode, OrderKind, ReserveBandwidth, Rollback
-from aiops.decide import blast, budgets, core, gates, holds, request, reserve, settle
+from aiops.decide import admit, blast, budgets, core, gates, holds, request, reserve, settle
 from aiops.decide.admit import GATES
 from aiops.model import HoldState, NodeState
 from aiops.snapshot import Snapshot
@@ -138,6 +138,11 @@ def many_jobs_in_flight(world: World) -> None:
     world.mood("do nothing")
     for i in range(4):
         world.cycle(preempt(f"j{i}", within_s=3000.0))
+
+
+def half_a_plan(world: World) -> None:
+    world.limits |= {"jobs": 2, "tenant_jobs": 2, "policy_jobs": 2}
+    world.cycle(*(preempt(f"j{i}", plan="room for vip") for i in range(4)))
 
 
 def many_nodes(world: World) -> None:
@@ -292,6 +297,10 @@ def _asks_nobody(snapshot: Snapshot, policies: Any) -> Any:
     return tuple(answers), (), ()
 
 
+def _one_by_one(snapshot: Snapshot, limits: Any, decisions: Any) -> Any:
+    return admit._in_order(snapshot, limits, tuple(decisions), {})
+
+
 def _approved_by_count(req: request.Request) -> request.Refusal:
     plan = request.plan_hash(req.action)
     orders = [o for o in req.snapshot.orders if o.kind is OrderKind.APPROVE and o.target == plan]
@@ -384,6 +393,7 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
     ("no node budget", without("within_blast_radius"), many_nodes, "I10"),
     ("budget forgets what is in flight", put(request.Request, "others", _confirmed_only), many_jobs_in_flight, "I10"),
     ("no cap on evictions of a job", without("seldom_evicted"), again_and_again, "I10"),
+    ("half a plan goes", put(core, "admit", _one_by_one), half_a_plan, "I12"),
     ("preempts without a proof", without("proven"), no_proof, "I9"),
     ("big without approval", without("approved"), big, "I29"),
     ("a policy's own account of damage is believed", put(gates, "blast", _small_blast), big_but_said_small, "I29"),

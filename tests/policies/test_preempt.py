@@ -96,6 +96,16 @@ def test_what_is_freed_is_held_for_the_waiting_job_before_the_first_is_stopped()
     assert second.bind_to == first.hold
 
 
+def test_the_hold_and_all_victims_are_one_plan_and_asking_for_a_checkpoint_is_none() -> None:
+    supports = ("preempt", "hold_capacity")
+    wishes = list(PreemptPolicy().decide(seen(*FULL, supports=supports, waiting=replace(WAITING, gpus=16))))
+    assert [one.plan for one in wishes if isinstance(one, Decision)] == ["preempt-vip"] * 3
+    unproven = replace(FULL[1], checkpoint=replace(FULL[1].checkpoint, read_at=NOW - 60.0))  # type: ignore[type-var]
+    (asking,) = PreemptPolicy().decide(seen(FULL[0], unproven, FULL[2]))
+    assert isinstance(asking, Decision)
+    assert asking.plan == ""
+
+
 def test_not_reporting_checkpoints_is_never_rewarded() -> None:
     a, b, c = FULL
     quiet = replace(b, checkpoint=None, preemptible=True)
