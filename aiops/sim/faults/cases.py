@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from aiops.sim.faults.draw import draw_world
 from aiops.sim.faults.drive import Drive, ordinary
 from aiops.sim.faults.kinds import KINDS, Kind
 from aiops.sim.faults.names import Names, topology
 from aiops.sim.faults.physics import Trace, run
 from aiops.sim.faults.sensors import LIES, Breakage, Row, read
-from aiops.sim.faults.world import Floats, World, draw_world
+from aiops.sim.faults.world import Floats, World
 
 EPOCH = 1_790_000_000.0
 AFTER_S = 200
