@@ -8,8 +8,15 @@ import pytest
 
 from aiops.cli.forecast import forecast
 from aiops.errors import UserError
+from aiops.forecast import regression
 
 DAY = 86400
+
+
+@pytest.fixture(autouse=True)
+def small_trees(monkeypatch):
+    """Ten rounds of boosting: these tests are about format, leaks and odd input, not about accuracy."""
+    monkeypatch.setattr(regression, "ROUNDS", 10)
 
 
 def write(path: Path, series: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
