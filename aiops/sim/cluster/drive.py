@@ -1,0 +1,195 @@
+"""Run one policy set or one baseline through virtual time.
+
+The policies run as the daemon runs them: the same `run_cycle`, scrape and tick every 10 s, forecasts of the real engine put
+on the shelf every 5 minutes as they would have been made then. A baseline is asked at its own period, and obeyed at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from aiops import plugins
+from aiops.action import Mode
+from aiops.clock import ManualClock
+from aiops.decide.check import Trace, check
+from aiops.decide.limits import Limits
+from aiops.forecast.gate import QUANTILES
+from aiops.forecast.rolling import Ask, forecast_origins
+from aiops.loop import House, Memory, run_cycle
+from aiops.model import Forecast, Series
+from aiops.ports import Policy
+from aiops.sim.baselines.catalogue import BASELINES
+from aiops.sim.baselines.seen import Seen, ceil
+from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend, load_key
+from aiops.sim.cluster.load import Loads
+from aiops.sim.cluster.scenario import Scenario
+from aiops.sim.cluster.shelf import SimStore
+from aiops.sim.cluster.world import World
+
+TICK_S = 10
+FORECAST_S = 300
+AHEAD_STEPS = 6
+FIT_S = 30
+"""A forecast is on the shelf this long after the moment it was made from."""
+
+WARM_UP_S = 600
+"""Samples before the first cycle: a daemon that starts on a running cluster has watched it for a moment."""
+
+PROGRESS_S = 3600
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every run of one simulation shares: scenario, load, the simulated span in whole Unix seconds, seed."""
+
+    scenario: Scenario
+    loads: Loads
+    start: int
+    end: int
+    seed: int
+
+    def world(self) -> World:
+        """A fresh world with what the load of the first minute before the start needs, ready."""
+        world = World(self.scenario.pools, self.scenario.services, self.seed)
+        for spec in self.scenario.services:
+            index = int(self.start - self.loads.start)
+            before = self.loads.rates[spec.name][max(0, index - 60) : index + 1]
+            world.seed_ready(
+                spec.name,
+                min(max(ceil(float(before.mean()) / spec.right_load), spec.min_replicas), spec.max_replicas),
+                self.start,
+            )
+        return world
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run left behind."""
+
+    world: World
+    decisions: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+    violations: tuple[str, ...] = ()
+
+
+def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
+    """Forecasts of every service's load each five minutes of the span, each from what was known by then alone.
+
+    Demand does not depend on who serves it: one set is right for every policy. The series are what the daemon's are: the last
+    scraped sample of every five minutes.
+    """
+    ends = np.arange(FORECAST_S, stage.end - stage.loads.start + 1, FORECAST_S).astype(np.int64)
+    series = [
+        Series(
+            key=load_key(name),
+            times=stage.loads.start + ends.astype(np.float64),
+            values=np.array([rates[end - SCRAPE_S : end].mean() for end in ends]),
+        )
+        for name, rates in sorted(stage.loads.rates.items())
+    ]
+    first = stage.loads.start + FORECAST_S * np.ceil((stage.start - stage.loads.start) / FORECAST_S)
+    origins = np.arange(first, stage.end, FORECAST_S, dtype=np.float64)
+    ask = Ask(step_s=float(FORECAST_S), steps=AHEAD_STEPS, quantiles=np.array(QUANTILES))
+    return tuple(forecast_origins(series, origins.tolist(), ask, progress)) if len(origins) else ()
+
+
+def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progress: Progress) -> Run:
+    """The scenario's policies, acting, under the scenario's limits."""
+    policies = {
+        name: cast(Policy, plugins.load("policies", name, section, f"{where}: policies"))
+        for name, section in stage.scenario.policies.items()
+    }
+    limits = Limits.from_settings(stage.scenario.limits, where)
+    store, clock, run = SimStore(), ManualClock(), Run(stage.world())
+    backend = SimBackend(run.world, stage.loads)
+    store.acquire("simulation", stage.start, 1e12)
+    house = House(
+        store=store,
+        backend=backend,
+        policies=policies,
+        clock=clock,
+        modes=dict.fromkeys(policies, Mode.ACT),
+        rules=stage.scenario.policies,
+        limits=stage.scenario.limits,
+        halted=lambda: False,
+        leads=lambda: True,
+        announce=lambda snapshot, decided: None,
+    )
+    _tick(stage, house, (forecasts, run, progress))
+    trace = Trace(
+        cycles=tuple(store.cycles_decided), entries=store.ledger(), effects=tuple(backend.effects), now=float(stage.end)
+    )
+    run.violations = tuple(f"{v.rule} {v.id}: {v.detail}" for v in check(trace, limits))
+    return run
+
+
+def _tick(stage: Stage, house: House, by: tuple[Sequence[Forecast], Run, Progress]) -> None:
+    forecasts, run, progress = by
+    backend, memory, clock = cast(SimBackend, house.backend), Memory(), cast(ManualClock, house.clock)
+    waiting = sorted(forecasts, key=lambda one: one.made_at)[::-1]
+    for now in range(stage.start - WARM_UP_S, stage.start, SCRAPE_S):
+        if now - stage.loads.start >= SCRAPE_S:
+            house.store.append(backend.collect(float(now)))
+    for now in range(stage.start, stage.end, TICK_S):
+        clock.wall = clock.monotonic = float(now)
+        run.world.advance(now)
+        house.store.append(backend.collect(float(now)))
+        made = []
+        while waiting and waiting[-1].made_at + FIT_S <= now:
+            made.append(waiting.pop())
+        if made:
+            house.store.put_forecasts(made)
+        decided = run_cycle(house, memory, float(now), EPOCH)
+        if decided is not None:
+            run.decisions += len(decided.decisions)
+            run.refusals.update(a.denied.value for a in decided.admissions if a.denied is not None)
+            run.failed += len(decided.failed)
+        if (now - stage.start) % PROGRESS_S == 0:
+            progress((now - stage.start) / (stage.end - stage.start))
+    run.world.advance(stage.end)
+
+
+def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
+    """One baseline on every service."""
+    run = Run(stage.world())
+    lead_s = {spec.name: longest_start(spec.cold_start.p50, spec.cold_start.p90) for spec in stage.scenario.services}
+    scalers = {s.name: BASELINES[name](stage.loads.rates[s.name], lead_s[s.name]) for s in stage.scenario.services}
+    period = next(iter(scalers.values())).period_s
+    for now in range(stage.start, stage.end, period):
+        run.world.advance(now)
+        for service, scaler in scalers.items():
+            seen = look(stage, run.world, service, now)
+            wanted = scaler.target(seen)
+            if wanted != seen.replicas:
+                run.decisions += 1
+                run.world.scale(service, wanted, now)
+        if (now - stage.start) % PROGRESS_S < period:
+            progress((now - stage.start) / (stage.end - stage.start))
+    run.world.advance(stage.end)
+    return run
+
+
+def look(stage: Stage, world: World, service: str, now: int) -> Seen:
+    """What a baseline sees of a service at `now`."""
+    fleet = world.fleets[service]
+    return Seen(
+        now=float(now),
+        replicas=len(fleet.replicas),
+        ready=fleet.ready,
+        low=fleet.spec.min_replicas,
+        high=fleet.spec.max_replicas,
+        target=fleet.spec.right_load,
+        rates=stage.loads.rates[service][: int(now - stage.loads.start)],
+    )
+
+
+def longest_start(p50: float, p90: float) -> int:
+    """Seconds within which 99 % of the replicas start, rounded up: P50 (P90/P50)^(2.326/1.2816)."""
+    return int(np.ceil(p50 * (p90 / p50) ** (2.3263 / 1.2816)))

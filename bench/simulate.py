@@ -1,0 +1,165 @@
+"""Services in virtual time: the real core and policies beside HPA, KPA, Crane, last week's maximum, AIBrix and an oracle.
+
+    python bench/simulate.py [--quick] [--json OUT] [--trace NAME ...] [--days N] [--seed N]
+
+Every run sees the same arrivals, nodes and cold starts. Request traces are looked for in `../shared/data`; each is scaled to
+a mean of 100 requests/s and one replica carries 100 / 12 of them at its target (70 % of its capacity), so that shapes and not
+sizes differ. An hour-long trace is repeated under a daily wave. `--quick` runs half a day of a synthetic load, for speed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiops.logs import quiet
+from aiops.refresh import prepare_worker
+from aiops.sim.baselines.catalogue import BASELINES
+from aiops.sim.cluster.drive import run_policies
+from aiops.sim.cluster.report import simulate, stage_of
+from aiops.sim.cluster.scenario import Scenario
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "traces"
+MEAN_RATE, MEAN_REPLICAS = 100.0, 12
+LLM = {"latency": 1.2, "slo": 2.5, "cold_start": {"p50": 21, "p90": 41}}
+WEB = {"latency": 0.2, "slo": 1.0, "cold_start": {"p50": 10, "p90": 10}}
+HISTORY_DAYS = 7.5
+
+
+@contextmanager
+def silent(what: str) -> Iterator[Any]:
+    yield lambda share: None
+
+
+def scenario(name: str, kind: dict[str, Any], days: float, **more: Any) -> Scenario:
+    right = MEAN_RATE / MEAN_REPLICAS
+    service = {"name": "s", "pool": "p", "gpus_per_replica": 1, "capacity": right / 0.7, "max_replicas": 800, **kind}
+    pool = {"name": "p", "gpu_type": "H100", "nodes": 100, "gpus": 8}
+    fields = {"name": name, "history": HISTORY_DAYS * 86400, "length": days * 86400, "pools": [pool], "services": [service]}
+    return Scenario(**{**fields, **more})
+
+
+def nasa() -> pd.Series:
+    frame = pd.read_csv(DATA / "web_requests" / "nasa_1min.csv.gz")
+    return pd.Series(frame["requests"].to_numpy(float), index=frame["t_s"])
+
+
+def servegen(model: str) -> pd.Series:
+    frame = pd.read_csv(DATA / "servegen_2025" / "model_rps_10min.csv.gz")
+    mine = frame[frame["model"] == model]
+    return pd.Series(mine["rps"].to_numpy(float) * 600, index=mine["t_s"])
+
+
+def tiled(path: str) -> pd.Series:
+    """Ten days of an hour's minutes, under a wave of +-50 % with its top at 15:00."""
+    minutes = pd.read_csv(DATA / path)["requests"].to_numpy(float)[:-1]
+    at = np.arange(10 * 1440)
+    return pd.Series(minutes[at % len(minutes)] * (1 - 0.5 * np.cos(2 * np.pi * (at / 1440 - 0.125))), index=60 * at)
+
+
+TRACES: dict[str, Any] = {
+    "nasa": (nasa, WEB),
+    "servegen m-small": (lambda: servegen("m-small"), LLM),
+    "servegen m-mid": (lambda: servegen("m-mid"), LLM),
+    "azure conversations": (lambda: tiled("azure_llm_2023/conv_1min.csv.gz"), LLM),
+    "mooncake": (lambda: tiled("mooncake_2024/conversation_1min.csv.gz"), LLM),
+}
+
+
+def on_trace(name: str, days: float, seed: int) -> dict[str, Any]:
+    """The report of one trace: its first days are history, the next ones are simulated."""
+    load, kind = TRACES[name]
+    requests = load()
+    step = float(np.median(np.diff(requests.index)))
+    requests = requests * (MEAN_RATE * step / requests.mean())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.csv"
+        kept = requests[requests.index < (HISTORY_DAYS + days) * 86400]
+        frame = pd.DataFrame({"time": kept.index, "service": "s", "requests": kept.to_numpy()})
+        frame.to_csv(path, index=False)
+        stage = stage_of(scenario(name, kind, days), path, seed)
+        return simulate(stage, tuple(BASELINES), name, silent)
+
+
+def synthetic(seed: int) -> dict[str, Any]:
+    """Half a day of bursts after half a day of history: too little to forecast from, and said so."""
+    shape = {"service": "s", "mean": MEAN_RATE, "daily": 0.6, "bursts_per_day": 12, "burst": 0.8, "burst_length": 900}
+    stage = stage_of(scenario("synthetic", LLM, 0.5, history=43200, load=[shape]), None, seed)
+    return simulate(stage, tuple(BASELINES), "synthetic", silent)
+
+
+def speed(seed: int) -> float:
+    """Virtual seconds per second of the whole loop, real core and policy, on 100 nodes with 800 GPUs."""
+    shape = {"service": "s", "mean": MEAN_RATE, "daily": 0.6, "bursts_per_day": 12, "burst": 0.8, "burst_length": 900}
+    stage = stage_of(scenario("speed", LLM, 0.25, history=3600, load=[shape]), None, seed)
+    began = time.perf_counter()
+    run_policies(stage, (), "speed", lambda share: None)
+    return (stage.end - stage.start) / (time.perf_counter() - began)
+
+
+def figures(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures of one report; a goal that others set is theirs in the same run."""
+    name, own, others = report["scenario"], next(iter(report["policies"].values())), report["baselines"]
+    rows = []
+    for key, unit in (("slo_violation_minutes", "min"), ("replica_hours", "h"), ("flaps_per_hour", "1/h")):
+        beside = {other: told[key] for other, told in others.items()}
+        rows.append(figure(f"{name}: {key}", own[key], unit, beside["hpa"], beside))
+    ratio = own["replica_hours"] / others["oracle"]["replica_hours"]
+    beside = {n: round(t["replica_hours"] / others["oracle"]["replica_hours"], 3) for n, t in others.items()}
+    rows.append(figure(f"{name}: replica-hours over the oracle's", round(ratio, 3), "ratio", 1.15, beside))
+    rows.append(figure(f"{name}: invariant violations", own["invariant_violations"], "", 0, {}))
+    return rows
+
+
+def figure(name: str, value: float, unit: str, goal: float, baseline: dict[str, float]) -> dict[str, Any]:
+    return {"figure": name, "value": value, "unit": unit, "goal": goal, "better": "lower", "baseline": baseline}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        met = row["value"] >= row["goal"] if row["better"] == "higher" else row["value"] <= row["goal"]
+        beside = ", ".join(f"{name} {value:g}" for name, value in row["baseline"].items())
+        said = "met " if met else "MISS"
+        print(f"{said} {row['figure']:<48} {row['value']:>10.6g} {row['unit']:<6} goal {row['goal']:<8g} {beside}")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--trace", action="append", choices=list(TRACES))
+    parser.add_argument("--days", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    quiet()
+    prepare_worker()
+    real_time = {**figure("speed on 100 nodes", round(speed(asked.seed)), "x", 1000, {}), "better": "higher"}
+    rows = [real_time]
+    show(rows)
+    reports = [] if asked.trace else [synthetic(asked.seed)]
+    for report in reports:
+        rows += figures(report)
+        show(figures(report))
+    if not DATA.is_dir():
+        print("request traces: skipped, ../shared/data is not there")
+    for name in () if asked.quick or not DATA.is_dir() else asked.trace or TRACES:
+        found = figures(on_trace(name, asked.days, asked.seed))
+        rows += found
+        show(found)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
