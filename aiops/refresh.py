@@ -77,7 +77,8 @@ class Refresher:
         """Forecast every series the queries find (windows and steps are the plan's), store the rows and return them."""
         found = {s.key: s for query in queries for s in self.shelf.read(replace(query, window_s=self.plan.history_s), now)}
         end = float(np.floor(now / self.plan.step_s) * self.plan.step_s)
-        panel = [to_grid(found[key], end, self.plan.step_s) for key in sorted(found)]
+        grids = [to_grid(found[key], end, self.plan.step_s) for key in sorted(found)]
+        panel = [grid for grid in grids if np.isfinite(grid.values).any()]  # nothing known yet is no forecast, not one of zero
         made = keep_choice(self.refresh(panel), self._accepted)
         self._accepted = frozenset(f.target for f in made if f.refused is None)
         self.shelf.put_forecasts(made)

@@ -25,7 +25,10 @@ from aiops.ports import Grid
 HELD_OUT_S = 36 * HOUR_S
 """The newest day and a half judges a first model, so that a fresh start has a record at once."""
 
-FIRST_MOMENTS = 12
+FIRST_MOMENTS = (12, 144)
+"""Fewest and most held-out moments that judge a fresh start: a dozen are noise, but ten thousand series cannot have more."""
+FIRST_BANDS = 20_000
+"""Series times moments of a first track that are worth their seconds."""
 TRACK_S = 4 * DAY_S
 TRACK_EVERY_S = HOUR_S
 CHUNK = 250
@@ -123,8 +126,9 @@ def _first_track(panel: Sequence[Grid], values: Floats, by: tuple[Ask, Calendar,
     ask, calendar, learnt = by
     end, n = max(grid.end for grid in panel), values.shape[1]
     held = min(round(HELD_OUT_S / ask.step_s), n // 3)
+    moments = int(np.clip(FIRST_BANDS // len(panel), *FIRST_MOMENTS))
     cols = (
-        np.unique(np.linspace(n - 1 - held, n - 1 - ask.steps, FIRST_MOMENTS).astype(np.int64))
+        np.unique(np.linspace(n - 1 - held, n - 1 - ask.steps, moments).astype(np.int64))
         if held > ask.steps
         else np.zeros(0, int)
     )
