@@ -32,6 +32,10 @@ OWN_DAYS = 4.0
 
 SHIFT_SHRINK = 40.0
 
+TIE = 0.05
+"""How much worse than seasonal naive is still as good: where a load repeats itself exactly, that rule *is* the best forecast,
+and nothing can beat it; without this, the most foreseeable loads of all were left to the reactive rule."""
+
 LAST_FAVOUR, REST_FAVOUR = 10.0, 20.0
 """How much more credible another rule must be before an idle series' answer is not the last value, or not zero."""
 
@@ -176,14 +180,17 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
 
 
 def _record(track: Track) -> tuple[Floats, Floats]:
-    """(s,) skill against the better naive rule at the 0.9 quantile, and coverage: the older half judges the newer."""
+    """(s,) skill at the 0.9 quantile, and coverage: the older half judges the newer.
+
+    Skill is against the better of last value and seasonal naive, a tie with the latter counting as a win (`TIE`).
+    """
     older, newer = track.older(), track.newer()
     weights = weigh(older)
     made = np.sort(blend(newer.bands, weights[:, None]) + shifts(older, weights)[:, None], axis=-1)
     loss = pinball(newer.truths, made)[..., 2]
     naive = pinball(newer.truths[:, :, :, None], newer.bands[:, :, :, [LAST, SEASON]])[..., 2]
     mine = _mean(loss)
-    rivals = np.stack([_mean(naive[..., 0]), _mean(naive[..., 1])])
+    rivals = np.stack([_mean(naive[..., 0]), (1 + TIE) * _mean(naive[..., 1])])
     best = np.fmin.reduce(rivals)
     skill = np.where(best > 0, 1 - mine / np.where(best > 0, best, 1.0), np.where(mine > 0, -1.0, 0.0))
     truth = newer.truths[..., None]
