@@ -10,7 +10,7 @@ import sys
 import typer
 
 from aiops import __version__
-from aiops.cli import backtest, check, db, diagnose, doctor, forecast, load, replay, run, top
+from aiops.cli import backtest, check, db, diagnose, doctor, forecast, load, replay, run, simulate, top
 from aiops.errors import AiopsError, UserError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command("replay", rich_help_panel="Proof")(replay.replay)
 app.command("forecast", rich_help_panel="On files")(forecast.forecast)
 app.command("backtest", rich_help_panel="On files")(backtest.backtest)
 app.command("diagnose", rich_help_panel="On files")(diagnose.diagnose)
+app.command("simulate", rich_help_panel="On files")(simulate.simulate)
 
 
 def main() -> None:
