@@ -71,8 +71,6 @@ class Inventory:
         """End all mirrors; open watches end by their own time-out."""
         for mirror in self._all():
             mirror.close()
-        for mirror in self._all():
-            mirror.close(wait_s=0.1)
 
 
 def _whole(path: str) -> str:

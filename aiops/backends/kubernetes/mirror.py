@@ -61,11 +61,9 @@ class Mirror(Generic[T]):
         """Begin to mirror, in the background."""
         self._thread.start()
 
-    def close(self, wait_s: float = 0.0) -> None:
-        """End; an open watch is left to its own time-out."""
+    def close(self) -> None:
+        """End; an open watch is left to its own time-out, which comes within `watch` seconds."""
         self._ended.set()
-        if wait_s and self._thread.is_alive():
-            self._thread.join(wait_s)
 
     def rows(self, version: str, deadline: float) -> tuple[T, ...]:
         """All objects, at least as new as `version` ('' if any will do), waiting for that until the monotonic `deadline`.

@@ -187,7 +187,10 @@ def gpus(pod: Object) -> int:
 
 
 def _owned_by(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
-    return {"ownerReferences": [{"kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}]}
+    version = {"Job": "batch/v1", "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}.get(kind, "apps/v1")
+    return {
+        "ownerReferences": [{"apiVersion": version, "kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}]
+    }
 
 
 def _active(pod: Object) -> bool:

@@ -41,6 +41,7 @@ TABLE = (
     Resource("apps", "v1", "replicasets", "ReplicaSet", True, ("status", "scale")),
     Resource("apps", "v1", "daemonsets", "DaemonSet", True, ("status",)),
     Resource("batch", "v1", "jobs", "Job", True, ("status",)),
+    Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, ("status",)),
     Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, ("status",)),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),

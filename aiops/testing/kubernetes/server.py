@@ -66,8 +66,7 @@ class ApiServer:
         if controllers:
             self.store.on_write = self.controllers.settle
         handler = type("Handler", (_Handler,), {"api": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
+        self._http = _Listener(("127.0.0.1", 0), handler)
         self.closing = False
         self.anonymous = False  # kubectl sends no token without TLS
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -78,7 +77,9 @@ class ApiServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop, ending all watches."""
+        """Stop, ending all watches; a second time does nothing."""
+        if not self._thread.is_alive():
+            return
         self.drop_watches()
         self._http.shutdown()
         self._http.server_close()
@@ -126,6 +127,11 @@ class ApiServer:
             self.store.changed.notify_all()
         time.sleep(0.02)
         self.closing = False
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # a client opens a dozen watches at once; with the default of 5 some would wait a second
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -47,7 +47,7 @@ class KubernetesStage:
 
     def __init__(self, server: ApiServer, directory: Path, **section: Any) -> None:
         self.server = server
-        self.section = {"kubeconfig": str(server.kubeconfig(directory / "kubeconfig")), "timeout": 1.0, "watch": 1.0, **section}
+        self.section = {"kubeconfig": str(server.kubeconfig(directory / "kubeconfig")), "timeout": 5.0, "watch": 1.0, **section}
         self.backend = self._new()
 
     @classmethod
