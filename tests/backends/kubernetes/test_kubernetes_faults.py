@@ -27,7 +27,7 @@ def stage(tmp_path: Path) -> Iterator[KubernetesStage]:
 
 def test_a_missing_permission_is_named_and_no_part_of_a_picture_is_given(stage: KubernetesStage) -> None:
     stage.server.faults.forbidden.add(("list", "pods"))
-    with pytest.raises(Unreadable, match="403 Forbidden.*pods"):
+    with pytest.raises(Unreadable, match=r"403 Forbidden.*pods"):
         stage.observe()
 
 
@@ -144,7 +144,7 @@ def test_a_service_that_an_autoscaler_scales_is_left_alone(stage: KubernetesStag
     [{"max-replicas": "many"}, {"target": "nan"}, {"target": "0"}, {"min-replicas": "9"}, {"load": "not a series{"}],
 )
 def test_wrong_annotations_pin_a_service_where_it_is(stage: KubernetesStage, marks: dict[str, str]) -> None:
-    stage.server.create("deployments", deployment("odd", **{key: value for key, value in marks.items()}))
+    stage.server.create("deployments", deployment("odd", **marks))
     seen = stage.until(lambda c: len(c.services) == 2)
     odd = next(row for row in seen.services if row.name.endswith("/odd"))
     assert (odd.min_replicas, odd.max_replicas, odd.protected) == (1, 1, True) and "annotations" in odd.reason
