@@ -18,22 +18,18 @@ from aiops.action import Mode
 from aiops.clock import ManualClock
 from aiops.decide.check import Trace, check
 from aiops.decide.limits import Limits
-from aiops.forecast.gate import QUANTILES
-from aiops.forecast.rolling import Ask, forecast_origins
 from aiops.loop import House, Memory, run_cycle
-from aiops.model import Forecast, Series
+from aiops.model import Forecast
 from aiops.ports import Policy
 from aiops.sim.baselines.catalogue import BASELINES
 from aiops.sim.baselines.seen import Seen, ceil
-from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend, load_key
+from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend
 from aiops.sim.cluster.load import Loads
 from aiops.sim.cluster.scenario import Scenario
 from aiops.sim.cluster.shelf import SimStore
 from aiops.sim.cluster.world import World
 
 TICK_S = 10
-FORECAST_S = 300
-AHEAD_STEPS = 6
 FIT_S = 30
 """A forecast is on the shelf this long after the moment it was made from."""
 
@@ -77,27 +73,6 @@ class Run:
     refusals: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     violations: tuple[str, ...] = ()
-
-
-def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
-    """Forecasts of every service's load each five minutes of the span, each from what was known by then alone.
-
-    Demand does not depend on who serves it: one set is right for every policy. The series are what the daemon's are: the last
-    scraped sample of every five minutes.
-    """
-    ends = np.arange(FORECAST_S, stage.end - stage.loads.start + 1, FORECAST_S).astype(np.int64)
-    series = [
-        Series(
-            key=load_key(name),
-            times=stage.loads.start + ends.astype(np.float64),
-            values=np.array([rates[end - SCRAPE_S : end].mean() for end in ends]),
-        )
-        for name, rates in sorted(stage.loads.rates.items())
-    ]
-    first = stage.loads.start + FORECAST_S * np.ceil((stage.start - stage.loads.start) / FORECAST_S)
-    origins = np.arange(first, stage.end, FORECAST_S, dtype=np.float64)
-    ask = Ask(step_s=float(FORECAST_S), steps=AHEAD_STEPS, quantiles=np.array(QUANTILES))
-    return tuple(forecast_origins(series, origins.tolist(), ask, progress)) if len(origins) else ()
 
 
 def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progress: Progress) -> Run:

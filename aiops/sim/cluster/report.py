@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aiops.errors import UserError
-from aiops.sim.cluster.drive import Progress, Run, Stage, foresee, run_baseline, run_policies
+from aiops.sim.cluster.drive import Progress, Run, Stage, run_baseline, run_policies
+from aiops.sim.cluster.foresee import foresee
 from aiops.sim.cluster.load import read_loads, synthetic
 from aiops.sim.cluster.scenario import Scenario
 from aiops.sim.cluster.score import score

@@ -10,10 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 from aiops import plugins
-from aiops.action import Decision
+from aiops.action import Admission, Decision, Receipt
 from aiops.cli.simulate import simulate as command
+from aiops.codec import encode
 from aiops.model import Cluster
 from aiops.sim.baselines.catalogue import BASELINES
+from aiops.sim.cluster.backend import SimBackend
+from aiops.sim.cluster.foresee import foresee
 from aiops.sim.cluster.report import as_json, simulate, stage_of
 from aiops.sim.cluster.scenario import read_scenario
 from aiops.snapshot import Need, Snapshot
@@ -137,3 +140,36 @@ def test_an_unknown_policy_in_the_scenario_is_refused_before_anything_runs(files
     status, _, error = run(str(scenario), "--trace", str(trace))
     assert status != 0
     assert "policies.nonsense: expected one of:" in str(error)
+
+
+def test_a_backend_that_acts_twice_is_caught_by_the_invariants(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = SimBackend.apply
+
+    def twice(self: SimBackend, admission: Admission, now: float) -> Receipt:
+        receipt = honest(self, admission, now)
+        self.effects.append(self.effects[-1])
+        return receipt
+
+    monkeypatch.setattr(SimBackend, "apply", twice)
+    scenario, trace = files
+    told = simulate(stage_of(read_scenario(scenario), trace, 0), (), "here", silent)["policies"]["prescale"]
+    assert told["invariant_violations"] > 0
+    assert any(line.startswith("I1 ") for line in told["violations"])
+
+
+def test_forecasts_know_nothing_of_what_comes(tmp_path: Path) -> None:
+    # Given two loads that are equal for five hours and differ after
+    scenario, trace = tmp_path / "step.yaml", tmp_path / "trace.csv"
+    scenario.write_text(STEP.replace("history: 1h", "history: 4h").replace("length: 1h", "length: 2h"))
+    made = []
+    for later in (1, 20):
+        rows = [f"{60 * i},chat,{600 + 60 * (i % 30) if i < 300 else 600 * later}" for i in range(360)]
+        trace.write_text("time,service,requests\n" + "\n".join(rows) + "\n")
+        made.append(foresee(stage_of(read_scenario(scenario), trace, 0), lambda share: None))
+    # Then what was said in those five hours is equal, bit for bit, and not after
+    before = [[encode(one) for one in some if one.made_at <= 5 * 3600] for some in made]
+    assert len(before[0]) == 13
+    assert before[0] == before[1]
+    assert encode(made[0][-1]) != encode(made[1][-1])

@@ -1,0 +1,84 @@
+"""The forecasts that the daemon would have made, by its own refresher, every five minutes of virtual time.
+
+Demand does not depend on who serves it: one set is right for every policy, so it is made once, before the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aiops.model import Forecast, Query, Series
+from aiops.refresh import Plan, Refresher
+from aiops.sim.cluster.backend import SCRAPE_S, load_key
+from aiops.sim.cluster.drive import Progress, Stage
+from aiops.sim.cluster.load import Loads
+from aiops.sim.cluster.shelf import SimStore
+
+
+class Here:
+    """An executor that works in this very process: nothing else runs beside a simulation."""
+
+    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
+        """See `refresh.Executor.run`; time is virtual, so nothing is late."""
+        return [attempt(work, task) for task in tasks]
+
+    def close(self) -> None:
+        """See `refresh.Executor.close`: there is nothing to end."""
+
+
+def attempt(work: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, str]:
+    """What the work gave, or why it gave nothing."""
+    try:
+        return work(*task), ""
+    except Exception as error:  # the wall around a worker: it may raise anything
+        return None, f"fit failed: {type(error).__name__}"
+
+
+class Past(SimStore):
+    """A shelf with the whole load on it, of which `read` gives what was known by `now`."""
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        super().__init__()
+        self._series = tuple(series)
+
+    def read(self, query: Query, now: float) -> tuple[Series, ...]:
+        """See `SeriesStore.read`."""
+        return tuple(one for series in self._series if (one := within(series, now - query.window_s, now)) is not None)
+
+
+def within(series: Series, after: float, until: float) -> Series | None:
+    """The points in (after, until], None where there is none."""
+    low, high = np.searchsorted(series.times, (after, until), side="right")
+    return Series(key=series.key, times=series.times[low:high], values=series.values[low:high]) if high > low else None
+
+
+def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
+    """Forecasts of every service's load each five minutes of the span, each from what was known by then alone."""
+    plan = Plan()
+    step = int(plan.step_s)
+    past = Past(sampled(stage.loads, step))
+    refresher = Refresher(past, plan, executor=Here())
+    query = Query(metric="service_requests_per_second", window_s=plan.history_s)
+    made: list[Forecast] = []
+    first = -(-stage.start // step) * step
+    for now in range(first, stage.end, step):
+        made += refresher.forecasts(float(now), [query])
+        progress((now - first) / (stage.end - first))
+    return tuple(made)
+
+
+def sampled(loads: Loads, step: int) -> list[Series]:
+    """The last scraped sample of every `step` seconds of the clock: what the daemon's grids are made of."""
+    begin = int(loads.start)
+    ends = np.arange(-(-(begin + SCRAPE_S) // step) * step, begin + loads.seconds + 1, step) - begin
+    return [
+        Series(
+            key=load_key(name),
+            times=loads.start + ends.astype(np.float64),
+            values=np.array([rates[end - SCRAPE_S : end].mean() for end in ends], dtype=np.float64),
+        )
+        for name, rates in sorted(loads.rates.items())
+    ]
