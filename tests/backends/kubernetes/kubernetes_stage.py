@@ -79,8 +79,9 @@ class KubernetesStage:
     def job(self, id: str = "default/train") -> Job:
         return next(row for row in self.observe().jobs if row.id == id)
 
-    def restart(self) -> None:
+    def restart(self, **section: Any) -> None:
         self.backend.close()
+        self.section.update(section)
         self.backend = self._new()
 
     def lose_next_reply(self) -> None:

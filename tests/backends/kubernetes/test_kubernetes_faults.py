@@ -132,6 +132,18 @@ def test_an_own_write_is_in_the_next_picture(stage: KubernetesStage) -> None:
         assert stage.observe().services[0].replicas == wanted
 
 
+def test_a_picture_without_an_own_write_is_refused(stage: KubernetesStage) -> None:
+    stage.restart(timeout=0.5)
+    service = stage.observe().services[0]
+    stage.server.faults.refuse = lambda verb, path: Refused(503, "ServiceUnavailable", "") if verb == "watch" else None
+    stage.server.drop_watches()
+    assert stage.backend.apply(admit(scale(service, 2)), stage.now()).outcome is Outcome.DONE
+    with pytest.raises(Unreadable, match="deployments"):
+        stage.observe()
+    stage.server.faults.refuse = lambda verb, path: None
+    assert stage.until(lambda c: True).services[0].replicas == 2
+
+
 def test_a_service_that_an_autoscaler_scales_is_left_alone(stage: KubernetesStage) -> None:
     body = {"metadata": {"name": "hpa"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}}
     stage.server.create("horizontalpodautoscalers", body)
