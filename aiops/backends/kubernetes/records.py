@@ -173,9 +173,10 @@ class Reader:
         """A Deployment, a StatefulSet, or anything else with `spec.replicas`."""
         meta, spec, status = _meta(found), found.get("spec") or {}, found.get("status") or {}
         pod = _template(spec)
+        size = _count((spec.get("leaderWorkerTemplate") or {}).get("size", 1))  # pods in one replica
         return ScalableRecord(
             uid=meta.uid, meta=meta, generation=int(found["metadata"].get("generation", 0)),
-            replicas=_count(spec.get("replicas", 1)), ready=_count(status.get("readyReplicas", 0)), ask=self._ask(pod),
+            replicas=_count(spec.get("replicas", 1)), ready=_count(status.get("readyReplicas", 0)), ask=self._ask(pod, size),
             priority_class=str(pod.get("priorityClassName", "")),
         )  # fmt: skip
 
@@ -192,13 +193,14 @@ class Reader:
             deadline_s=float(deadline) if deadline is not None else None,
         )  # fmt: skip
 
-    def _ask(self, spec: Object) -> Ask:
-        """Sum over containers; limits stand in for requests, which is what the API server itself does for devices."""
+    def _ask(self, spec: Object, pods: int = 1) -> Ask:
+        """Sum over containers of so many pods; limits stand in for requests, as the API server has it for devices."""
         rows = [row.get("resources") or {} for row in spec.get("containers") or ()]
         asked = [{**(row.get("limits") or {}), **(row.get("requests") or {})} for row in rows]
         return Ask(
-            gpus=sum(self._devices(row) for row in asked), cpu_cores=sum(quantity(row.get("cpu", 0)) for row in asked),
-            memory_bytes=sum(quantity(row.get("memory", 0)) for row in asked),
+            gpus=pods * sum(self._devices(row) for row in asked),
+            cpu_cores=pods * sum(quantity(row.get("cpu", 0)) for row in asked),
+            memory_bytes=pods * sum(quantity(row.get("memory", 0)) for row in asked),
         )  # fmt: skip
 
     def _devices(self, resources: Object) -> int:

@@ -144,6 +144,14 @@ def test_a_picture_without_an_own_write_is_refused(stage: KubernetesStage) -> No
     assert stage.until(lambda c: True).services[0].replicas == 2
 
 
+def test_a_replica_of_a_leader_worker_set_counts_all_its_pods(stage: KubernetesStage) -> None:
+    body = deployment("llm")
+    body["spec"]["leaderWorkerTemplate"] = {"size": 4, "workerTemplate": body["spec"].pop("template")}
+    stage.server.create("leaderworkersets", body)
+    seen = stage.until(lambda c: len(c.services) == 2)
+    assert {row.name: row.gpus_per_replica for row in seen.services}["default/leaderworkersets/llm"] == 4
+
+
 def test_a_service_that_an_autoscaler_scales_is_left_alone(stage: KubernetesStage) -> None:
     body = {"metadata": {"name": "hpa"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}}
     stage.server.create("horizontalpodautoscalers", body)
