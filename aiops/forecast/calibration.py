@@ -171,12 +171,23 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
 
     Skill and coverage are of moments that the weights they are judged with did not see.
     """
+    if not track.bands.shape[1]:
+        return unjudged(bands)
     weights = weigh(track)
     weights, rest = settle_idle(weights, bands, now)
     moved = np.where(rest, 0.0, shifts(track, weights))
     honest = np.sort(blend(bands, weights) + moved, axis=-1)
     skill, coverage = _record(track)
     return Settled(honest, weights, skill, coverage)
+
+
+def unjudged(bands: Floats) -> Settled:
+    """What a series without any record gets: the last value's band, and neither skill nor coverage."""
+    series, anchors, experts, quantiles = bands.shape
+    weights = np.zeros((series, anchors, experts, quantiles))
+    weights[:, :, LAST] = 1.0
+    unknown = np.full(series, np.nan)
+    return Settled(bands[:, :, LAST], weights, unknown, unknown)
 
 
 def _record(track: Track) -> tuple[Floats, Floats]:
