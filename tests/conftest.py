@@ -2,8 +2,16 @@
 
 import os
 
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "house")
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> None:
+    """A command under test that set up logging wrote to a stream that is closed by now."""
+    structlog.reset_defaults()

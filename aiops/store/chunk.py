@@ -80,7 +80,8 @@ def _bits(values: Floats) -> Ints:
 
 def _as_decimal(values: Floats, scale: int) -> tuple[Ints, NDArray[np.int8]] | None:
     """Integers `whole` and `off` with bits(whole / 10**scale) + off == bits(values), or None where `off` is not small."""
-    scaled = np.rint(values * 10.0**scale)
+    with np.errstate(over="ignore"):  # what overflows is not below _EXACT either
+        scaled = np.rint(values * 10.0**scale)
     if not (np.abs(scaled) < _EXACT).all():
         return None
     whole = scaled.astype(np.int64)

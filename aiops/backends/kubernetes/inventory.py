@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiops.backends.kubernetes import kinds, records
@@ -11,6 +10,7 @@ from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.kinds import Kind
 from aiops.backends.kubernetes.mirror import Mirror, Source, T
 from aiops.backends.kubernetes.picture import Records
+from aiops.clock import SystemClock
 
 
 class Inventory:
@@ -40,7 +40,7 @@ class Inventory:
 
     def records(self) -> Records:
         """What the cluster is made of, own writes included. Raises Unreadable."""
-        self._deadline = time.monotonic() + 2 * self._settings.timeout  # for all mirrors together
+        self._deadline = SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together
         return Records(
             nodes=self._rows(self._nodes), pods=self._rows(self._pods), jobs=self._rows(self._jobs),
             priorities=self._rows(self._priorities), autoscalers=self._rows(self._autoscalers),

@@ -8,12 +8,12 @@ picture may be old, and `rows` refuses to give it. One daemon thread per mirror;
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from aiops.backends.kubernetes.connection import Connection, Object, Refused
+from aiops.clock import SystemClock
 from aiops.errors import Temporary, Unreadable
 
 _PAGE = "500"  # what kubectl and client-go ask for
@@ -72,14 +72,14 @@ class Mirror(Generic[T]):
         """
         with self._changed:
             while not (self._fresh() and _reaches(self._version, version)):
-                left = deadline - time.monotonic()
+                left = deadline - SystemClock().elapsed()
                 if left <= 0:
                     raise Unreadable(f"{self.source.path}: {self._problem or 'no contact or behind its own writes'}")
                 self._changed.wait(left)
             return tuple(self._objects.values())
 
     def _fresh(self) -> bool:
-        return self._contact is not None and time.monotonic() - self._contact <= self._max_age_s
+        return self._contact is not None and SystemClock().elapsed() - self._contact <= self._max_age_s
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ class Mirror(Generic[T]):
 
     def _absent(self) -> None:
         """Stay readable as empty, and look again after a while."""
-        until = time.monotonic() + _ABSENT_S
-        while not self._ended.wait(min(1.0, self._max_age_s / 2)) and time.monotonic() < until:
+        until = SystemClock().elapsed() + _ABSENT_S
+        while not self._ended.wait(min(1.0, self._max_age_s / 2)) and SystemClock().elapsed() < until:
             self._touch("0")
         self._version = ""
 
@@ -165,7 +165,7 @@ class Mirror(Generic[T]):
 
     def _touch(self, version: str) -> None:
         with self._changed:
-            self._version, self._contact, self._problem = version, time.monotonic(), ""
+            self._version, self._contact, self._problem = version, SystemClock().elapsed(), ""
             self._changed.notify_all()
 
     def _note(self, problem: str, drop: bool) -> None:

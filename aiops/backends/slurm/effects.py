@@ -38,6 +38,7 @@ from aiops.backends.slurm.picture import job_state, pool_name
 from aiops.backends.slurm.preconditions import JobAction, Slurms, View
 from aiops.backends.slurm.query import Query
 from aiops.backends.slurm.rows import TERMINAL, JobRow
+from aiops.clock import SystemClock
 from aiops.model import JobState
 
 _SETTLE_S = 5.0  # a requeued job is COMPLETING for KillWait and an epilog before it can be changed
@@ -106,12 +107,12 @@ class Effects:
 
     def _update(self, row: JobRow, *values: str) -> str:
         """Slurm may ask for a moment while a job settles ("not available right now", COMPLETING)."""
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = SystemClock().elapsed() + _SETTLE_S
         while True:
             try:
                 return self._write("update", f"JobId={row.address}", *values)
             except Refused as error:
-                if "not available right now" not in str(error) or time.monotonic() > deadline:
+                if "not available right now" not in str(error) or SystemClock().elapsed() > deadline:
                     raise
                 time.sleep(_LOOK_S)
 
@@ -136,12 +137,12 @@ class Effects:
         return done
 
     def _settled(self, row: JobRow) -> None:
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = SystemClock().elapsed() + _SETTLE_S
         while True:
             now = self._query.job(str(row.id))
             if now is None or job_state(now) in (JobState.QUEUED, JobState.HELD):
                 return
-            if time.monotonic() > deadline:
+            if SystemClock().elapsed() > deadline:
                 raise Lost(f"job {row.id} is still {'+'.join(sorted(now.states))}")
             time.sleep(_LOOK_S)
 

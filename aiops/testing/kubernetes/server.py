@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
+from aiops.clock import SystemClock
 from aiops.testing.kubernetes import verbs
 from aiops.testing.kubernetes.controllers import Controllers
 from aiops.testing.kubernetes.discovery import discovery
@@ -58,7 +59,7 @@ class ApiServer:
 
     def __init__(self, table: tuple[Resource, ...] = TABLE, controllers: bool = True, window: int = 20_000) -> None:
         """Without `controllers` objects stay as they are written; `window` events are remembered for watches."""
-        self.store = Store(lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), window)
+        self.store = Store(lambda: datetime.fromtimestamp(SystemClock().now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), window)
         self.table, self.faults = table, Faults()
         self.log: deque[Write] = deque()
         self.requests: deque[str] = deque(maxlen=100_000)
@@ -210,14 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _watch(self, found: Target, query: dict[str, str]) -> None:
         """A stream of events until the time-out, the end of the server, or an ERROR event with 410."""
         api, seen = self.api, int(query.get("resourceVersion") or 0) or self.api.store.version
-        until = time.monotonic() + float(query.get("timeoutSeconds") or 300)
+        until = SystemClock().elapsed() + float(query.get("timeoutSeconds") or 300)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
             verbs.check_version(api.store, found.resource, seen)
-            while not api.closing and not api.faults.blind and time.monotonic() < until:
+            while not api.closing and not api.faults.blind and SystemClock().elapsed() < until:
                 seen = self._events(found, query, seen, until)
             if query.get("allowWatchBookmarks") in ("1", "true"):
                 meta = {"resourceVersion": str(seen), "creationTimestamp": None}
@@ -235,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             rows = store.since(found.resource, seen)
             if not rows:
                 upto = store.version
-                store.changed.wait(max(0.0, min(until - time.monotonic(), 1.0)))
+                store.changed.wait(max(0.0, min(until - SystemClock().elapsed(), 1.0)))
                 return upto
         for version, kind, row in rows:
             elsewhere = found.namespace and row["metadata"].get("namespace") != found.namespace
