@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from errno import EADDRNOTAVAIL
 
 import structlog
 
@@ -143,7 +144,7 @@ def _survive(name: str, tick: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, where: str) -> socket.socket:
     """A listening socket, taken before anything else starts. ConfigError names the key where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -153,15 +154,16 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(512)
     except OSError as error:
         listener.close()
-        raise ConfigError("listen", "listen.port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+        key = "listen.host" if isinstance(error, socket.gaierror) or error.errno == EADDRNOTAVAIL else "listen.port"
+        raise ConfigError(where, key, f"expected a free address, cannot listen on {host}:{port}: {error.strerror}") from None
     return listener
 
 
 def serve(settings: Settings, where: str, ready: Callable[[str], None]) -> int:
     """Run until SIGTERM or SIGINT, then drain. Everything that can be refused is refused before anything is started."""
     configure()
-    check_bind(settings)
-    listener = bind(settings.listen.host, settings.listen.port)
+    check_bind(settings, where)
+    listener = bind(settings.listen.host, settings.listen.port, where)
     clock = SystemClock()
     parts = assemble(settings, where, clock)
     daemon = Daemon(settings, parts, clock)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from aiops.ports import Backend, Collector, Diagnoser, Notifier, Policy, Store
 from aiops.refresh import Refresher
 from aiops.scrape import Scraper
 from aiops.settings import Settings
-from aiops.store.opening import FILE_NAME, open_store
+from aiops.store.opening import FILE_NAME, addressed, open_store
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -87,6 +88,8 @@ def _placed(name: str, section: Mapping[str, Any] | None, settings: Settings) ->
 
 def check(settings: Settings, where: str) -> list[str]:
     """Build every plug-in once and let it go; lines that say what would run. ConfigError for the first thing wrong."""
+    with _named(where):
+        addressed(None, settings)
     lines = [f"cluster {settings.cluster}, data in {settings.data_dir}"]
     for group, named in sections(settings).items():
         for name, section in named.items():
@@ -97,10 +100,20 @@ def check(settings: Settings, where: str) -> list[str]:
     return lines + [f"receiver {name}: ok" for name in notifiers(settings, where)]
 
 
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """The store does not know which file its URL came from; a person wants to."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(where, error.key, error.expected) from None
+
+
 def assemble(settings: Settings, where: str, clock: Clock) -> Parts:
     """Build everything. Raises ConfigError (nothing has been started then) for the first thing that is wrong."""
     check(settings, where)
-    store = open_store(None, settings)
+    with _named(where):
+        store = open_store(None, settings)
     try:
         return _assemble(settings, where, clock, store)
     except BaseException:

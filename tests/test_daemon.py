@@ -147,7 +147,10 @@ def test_an_unreachable_database_is_refused(tmp_path: Path) -> None:
         ("collectors: {host: {unknown: 1}}", ("unknown",)),
         ("a: 1\na: 2", ("duplicate key",)),
         ("backend: {local: {cluster: missing.yaml}}", ("missing.yaml",)),
-        ("listen: {host: 0.0.0.0}", ("listen",)),
+        ("listen: {host: 0.0.0.0}", ("aiops.yaml", "listen.token_file")),
+        ("listen: {token_file: /no/such/tokens}", ("/no/such/tokens", "listen.token_file", "No such file")),
+        ("store: {url: 'mysql://somewhere/x'}", ("aiops.yaml", "store.url", "postgresql")),
+        ("store: {url: nonsense}", ("aiops.yaml", "store.url", "postgresql")),
         ("route: {receiver: nobody}", ("route.receiver", "expected one of")),
     ],
 )
@@ -156,7 +159,7 @@ def test_a_bad_configuration_is_refused_by_run_and_by_check_config(tmp_path: Pat
     config.write_text(text)
     refused(command("check-config", "--config", str(config)), *words)
     refused(command("run", "--config", str(config), "--data-dir", str(tmp_path / "data"), "--port", "0"), *words)
-    assert not (tmp_path / "data" / "aiops.db").exists()
+    assert not (tmp_path / "data").exists()
 
 
 def test_check_config_says_what_would_run() -> None:

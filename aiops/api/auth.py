@@ -53,7 +53,8 @@ def load_tokens(path: Path) -> tuple[Token, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "", f"expected a readable token file: {error}") from None
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(str(path), "listen.token_file", f"expected a readable token file: {why}") from None
     kept = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
     if not kept:
         raise ConfigError(str(path), "", "expected at least one line name:role:sha256")
@@ -84,10 +85,12 @@ def identify(tokens: tuple[Token, ...], authorization: str, now: float) -> Calle
     return found if scheme.lower() == "bearer" else None
 
 
-def check_bind(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without authentication: ConfigError."""
-    if settings.listen.token_file is None and not is_loopback(settings.listen.host):
-        raise ConfigError("configuration", "listen.token_file", f"a token file, because {settings.listen.host} is not loopback")
+def check_bind(settings: Settings, where: str = "configuration") -> None:
+    """Refuse to listen beyond this machine without authentication, or with a token file that is wrong: ConfigError."""
+    if settings.listen.token_file is not None:
+        load_tokens(settings.listen.token_file)
+    elif not is_loopback(settings.listen.host):
+        raise ConfigError(where, "listen.token_file", f"a token file, because {settings.listen.host} is not loopback")
 
 
 def is_loopback(host: str) -> bool:

@@ -17,7 +17,7 @@ def check_config(config: Config = None) -> None:
     from aiops.api.auth import check_bind
     from aiops.wiring import check
 
-    settings = read(config)
-    check_bind(settings)
-    for line in check(settings, str(config or "defaults")):
+    settings, where = read(config), str(config or "defaults")
+    check_bind(settings, where)
+    for line in check(settings, where):
         typer.echo(line)

@@ -40,17 +40,24 @@ def open_store(url: str | None, settings: Settings) -> SqlStore:
 
 
 def located(url: str | None, settings: Settings) -> URL:
-    """The database's address with its driver; the data directory is made for the default one."""
+    """The database's address with its driver; a SQLite file's directory is made."""
+    address = addressed(url, settings)
+    if address.get_backend_name() == "sqlite":
+        _writable(Path(str(address.database)).parent)
+    return address
+
+
+def addressed(url: str | None, settings: Settings) -> URL:
+    """The database's address with its driver, looked at and not touched. ConfigError where it is of no known kind."""
     given = url or settings.store.url
     if given is None:
-        return URL.create("sqlite", database=str(_writable(settings.data_dir) / FILE_NAME))
+        return URL.create("sqlite", database=str(settings.data_dir / FILE_NAME))
     try:
         address = make_url(given)
     except ArgumentError:
         raise ConfigError("store", "store.url", "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
     match address.get_backend_name():
         case "sqlite" if address.database and address.database != ":memory:":
-            _writable(Path(address.database).parent)
             return address
         case "postgresql" | "postgres":
             return _with_driver(address)
