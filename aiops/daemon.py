@@ -6,6 +6,7 @@ main thread waits for a signal and watches the wall clock: a step would leave th
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -20,7 +21,8 @@ from aiops.api.app import create_app
 from aiops.api.auth import check_bind
 from aiops.api.status import Status
 from aiops.clock import Clock, SystemClock
-from aiops.errors import ConfigError, Fenced, Permanent, Temporary
+from aiops.errors import ConfigError, Permanent, Temporary
+from aiops.killswitch import KillSwitch
 from aiops.leadership import RENEW_S
 from aiops.logs import configure
 from aiops.loop import run_cycle
@@ -31,12 +33,16 @@ from aiops.wiring import Parts, assemble, foreseen
 
 CLOCK_STEP_S = 2.0  # a wall step beyond this wakes the ticker; NTP slews stay far below
 DRAIN_S = 20.0
+BESIDE = frozenset({"forecast", "diagnose"})  # what they compute can be computed again: the drain does not wait for it
+BESIDE_S = 2.0
+LAPSE_S = 60.0
 FIRST_S = 10.0  # nobody waits a whole period for the first forecast
+Jobs = dict[str, tuple[Callable[[], None], float]]
 log = structlog.get_logger("aiops.daemon")
 
 
 class Daemon:
-    """The scheduled work of one process. Each method is one tick and returns; none of them raises what a tick can survive."""
+    """The scheduled work of one process. Each method is one tick and returns; `jobs` puts a wall around each."""
 
     def __init__(self, settings: Settings, parts: Parts, clock: Clock) -> None:
         self.settings, self.parts, self.clock = settings, parts, clock
@@ -44,11 +50,13 @@ class Daemon:
         self.reason = "starting"
         self.cycle_at: float | None = None
         self.cycle_s: float | None = None
+        self.busy: set[str] = set()
+        self._through: float | None = None
 
-    def jobs(self) -> dict[str, tuple[Callable[[], None], float]]:
-        """Name -> (tick, period in seconds) of everything that is scheduled."""
+    def jobs(self) -> Jobs:
+        """Name -> (tick that never raises, period in seconds) of everything that is scheduled."""
         every = self.settings.every
-        return {
+        ticks = {
             "lease": (self.lease, RENEW_S),
             "scrape": (self.scrape, every.scrape),
             "cycle": (self.cycle, every.tick),
@@ -58,6 +66,7 @@ class Daemon:
             "deliver": (self.deliver, 1.0),
             "prune": (self.prune, 3600.0),
         }
+        return {name: (_survive(name, tick, self.busy), period_s) for name, (tick, period_s) in ticks.items()}
 
     def lease(self) -> None:
         """Keep or take leadership."""
@@ -78,12 +87,22 @@ class Daemon:
         started, now = self.clock.elapsed(), self.clock.now()
         try:
             decided = run_cycle(self.parts.house, self.parts.memory, now, epoch)
-        except (Fenced, Temporary) as error:
+        except Temporary as error:
             log.warning("cycle ended early", reason=str(error))
+            self._not_through(str(error), started)
             return
-        if decided is not None:
-            self.cycle_at, self.cycle_s = now, self.clock.elapsed() - started
-            self.ready, self.reason = True, ""
+        if decided is None:
+            self._not_through(self.parts.memory.abstained, started)
+            return
+        self.cycle_at, self.cycle_s = now, self.clock.elapsed() - started
+        self._through = started
+        self.ready, self.reason = True, ""
+
+    def _not_through(self, reason: str, elapsed: float) -> None:
+        """One cycle may abstain without a stir; not ready are we before the first, and after several in a row."""
+        patience = max(LAPSE_S, 3 * self.settings.every.tick)
+        if self._through is None or elapsed - self._through > patience:
+            self.ready, self.reason = False, f"no cycle is completed: {reason}"
 
     def forecast(self) -> None:
         """Refresh the forecasts beside the loop: of everything that a policy looks at or that can run out."""
@@ -124,12 +143,13 @@ class Daemon:
         )
 
 
-def _survive(name: str, tick: Callable[[], None]) -> Callable[[], None]:
-    """A tick that logs its first failure and its recovery, once each: the wall around one scheduled job."""
+def _survive(name: str, tick: Callable[[], None], busy: set[str]) -> Callable[[], None]:
+    """The wall around one scheduled job: logs its first failure and its recovery, once each. In `busy` while it runs."""
     failing = False
 
     def run() -> None:
         nonlocal failing
+        busy.add(name)
         try:
             tick()
         except Exception as error:
@@ -140,6 +160,8 @@ def _survive(name: str, tick: Callable[[], None]) -> Callable[[], None]:
             if failing:
                 log.info("job recovered", job=name)
             failing = False
+        finally:
+            busy.discard(name)
 
     return run
 
@@ -159,8 +181,11 @@ def bind(host: str, port: int, where: str) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, where: str, ready: Callable[[str], None]) -> int:
-    """Run until SIGTERM or SIGINT, then drain. Everything that can be refused is refused before anything is started."""
+def serve(settings: Settings, where: str, ready: Callable[[str, str], None]) -> int:
+    """Run until SIGTERM or SIGINT, then drain. Everything that can be refused is refused before anything is started.
+
+    `ready` is told the URL after the first cycle, and the reason if that one could not be completed.
+    """
     configure()
     check_bind(settings, where)
     listener = bind(settings.listen.host, settings.listen.port, where)
@@ -170,19 +195,44 @@ def serve(settings: Settings, where: str, ready: Callable[[str], None]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGUSR1, lambda *_: parts.kill.set(True))
+    signal.signal(signal.SIGUSR1, lambda *_: _halt(parts.kill))
     try:
         with _listening(daemon, listener):
-            daemon.lease()
-            daemon.scrape()
-            daemon.cycle()
-            ready("http://{}:{}/".format(*listener.getsockname()[:2]))
-            with _ticking(daemon) as wake:
+            jobs = daemon.jobs()
+            for name in ("lease", "scrape", "cycle"):
+                jobs[name][0]()
+            ready(_url(listener), "" if daemon.ready else daemon.reason)
+            with _ticking(daemon, jobs) as wake:
                 _wait(stop, clock, wake)
     finally:
-        parts.close()
-    log.info("drained")
+        _close(parts, daemon.busy)
     return 0
+
+
+def _close(parts: Parts, busy: set[str]) -> None:
+    """Let go of everything; where a job does not end, leave without the joins of Python's exit, which would wait for it."""
+    stuck = sorted(busy - BESIDE)
+    if stuck:  # it may hold the backend, and its effect be under way: the lease must lapse, not be given up
+        log.error("not drained", stuck=stuck)
+        parts.refresher.close()
+        os._exit(1)
+    parts.close()
+    log.info("drained", left=sorted(busy))
+    if busy:
+        os._exit(0)
+
+
+def _halt(kill: KillSwitch) -> None:
+    """The kill signal: effects stop even where a full disk keeps the file from being written."""
+    try:
+        kill.set(True)
+    except OSError as error:
+        log.error("kill switch is engaged, but not over a restart", path=str(kill.path), error=str(error))
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 @contextmanager
@@ -203,19 +253,18 @@ def _listening(daemon: Daemon, listener: socket.socket) -> Iterator[None]:
 
 
 @contextmanager
-def _ticking(daemon: Daemon) -> Iterator[Callable[[], None]]:
+def _ticking(daemon: Daemon, jobs: Jobs) -> Iterator[Callable[[], None]]:
     """Schedule the daemon's jobs; yields a function that runs them all now, for when the wall clock stepped."""
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
 
     defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    jobs = daemon.jobs()
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(len(jobs))}, job_defaults=defaults, timezone=UTC, daemon=True
     )
     for name, (tick, period_s) in jobs.items():
         first = datetime.fromtimestamp(daemon.clock.now() + min(period_s, FIRST_S), UTC)
-        scheduler.add_job(_survive(name, tick), "interval", seconds=period_s, id=name, next_run_time=first)
+        scheduler.add_job(tick, "interval", seconds=period_s, id=name, next_run_time=first)
     scheduler.start()
 
     def wake() -> None:
@@ -225,7 +274,18 @@ def _ticking(daemon: Daemon) -> Iterator[Callable[[], None]]:
     try:
         yield wake
     finally:
-        scheduler.shutdown(wait=True)
+        scheduler.shutdown(wait=False)
+        _drain(daemon.busy, daemon.clock)
+
+
+def _drain(busy: set[str], clock: Clock) -> None:
+    """Wait until running jobs have ended: briefly for what can be computed again, longest for what has effects."""
+    started, pause = clock.elapsed(), threading.Event()
+    while busy:
+        waited = clock.elapsed() - started
+        if waited > DRAIN_S or (waited > BESIDE_S and busy <= BESIDE):
+            return
+        pause.wait(0.05)
 
 
 def _wait(stop: threading.Event, clock: Clock, wake: Callable[[], None]) -> None:

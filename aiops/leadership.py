@@ -6,6 +6,8 @@ ends, so that old and new leader never overlap.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from aiops.clock import Clock
 from aiops.errors import Temporary
 from aiops.ports import Lease
@@ -39,7 +41,8 @@ class Leadership:
         return self.epoch is not None and self._clock.elapsed() - self._renewed < TTL_S - MARGIN_S
 
     def release(self) -> None:
-        """Let a standby take over at once."""
+        """Let a standby take over at once; where the store does not answer, the lease lapses by itself."""
         if self.epoch is not None:
-            self._lease.release(self.holder)
             self.epoch = None
+            with suppress(Temporary):
+                self._lease.release(self.holder)

@@ -53,7 +53,7 @@ class House:
 
 @dataclass(slots=True)
 class Memory:
-    """Caches between cycles, all of which may be lost: when policies ran, the census, the clocks, the cluster."""
+    """Caches between cycles, all of which may be lost: when policies ran, census, clocks, cluster, why it abstained."""
 
     ran_at: dict[str, float] = field(default_factory=dict)
     census: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class Memory:
     elapsed: float | None = None
     steps: list[tuple[float, float]] = field(default_factory=list)
     cluster: Cluster | None = None
+    abstained: str = ""
 
 
 def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided | None:
@@ -73,6 +74,7 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
         snapshot = view(house, memory, cluster, epoch, step_s)  # 2
     except Temporary as error:
         log.warning("cycle abstains", reason=str(error))
+        memory.abstained = str(error)
         return None
     decided = decide(snapshot, house.policies)  # 3
     house.store.record(snapshot, decided)  # 4

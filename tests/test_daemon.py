@@ -1,5 +1,6 @@
 """The daemon as a user meets it: a process, a URL, a signal; and what it refuses, in one line."""
 
+import fcntl
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ class Running:
         if "http" not in line:
             self.process.kill()
             raise AssertionError(f"not ready: {line!r} {self.process.communicate()[1][-2000:]}")
+        self.line = line
         self.url = line.split()[-1].rstrip("/")
 
     def get(self, path: str) -> tuple[int, str]:
@@ -61,6 +63,18 @@ def daemons() -> Iterator[list[Running]]:
         if one.process.poll() is None:
             one.process.kill()
             one.process.communicate()
+
+
+def test_a_cluster_that_cannot_be_read_is_said_in_the_first_line_and_by_ready(tmp_path: Path, daemons: list[Running]) -> None:
+    place = tmp_path / "data" / "local"
+    place.mkdir(parents=True)
+    with (place / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        daemon = Running(tmp_path / "data")
+        daemons.append(daemon)
+    assert "not ready" in daemon.line
+    assert daemon.get("/-/ready")[0] == 503
+    assert daemon.end()[0] == 0
 
 
 def command(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -103,3 +103,12 @@ def test_a_released_lease_is_taken_at_once() -> None:
     old.renew()
     old.release()
     assert new.renew() == 2
+
+
+def test_giving_up_the_lease_does_not_fail_the_drain_when_the_store_is_gone() -> None:
+    lease, clock = OneLease(), ManualClock(wall=1000.0)
+    leader = Leadership(lease, clock, "a")
+    leader.renew()
+    lease.release = lambda holder: (_ for _ in ()).throw(Temporary("database is gone"))  # type: ignore[method-assign]
+    leader.release()
+    assert not leader.leads()

@@ -20,4 +20,8 @@ def run(
     from aiops.daemon import serve
 
     flags = {"data_dir": data_dir, "listen.host": host, "listen.port": port}
-    return serve(read(config, flags), str(config or "defaults"), ready=lambda url: typer.echo(f"aiops is ready at {url}"))
+    return serve(read(config, flags), str(config or "defaults"), ready=_say)
+
+
+def _say(url: str, trouble: str) -> None:
+    typer.echo(f"aiops is up but not ready ({trouble}): {url}" if trouble else f"aiops is ready at {url}")

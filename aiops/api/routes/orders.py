@@ -86,7 +86,7 @@ def _authorise(wish: Wish, caller: Caller) -> None:
 def _give(view: View, wish: Wish, caller: Caller, request: idempotency.Request) -> bytes:
     """Audit and effect, one order at a time; blocks. The kill switch engages before anything that can fail or wait."""
     if wish.kind is OrderKind.KILL:
-        view.kill(True)
+        _switch(view, True)
     with view.writing:
         answered = idempotency.earlier(view.store, request, view.clock.now())
         if answered is not None:
@@ -95,10 +95,19 @@ def _give(view: View, wish: Wish, caller: Caller, request: idempotency.Request) 
         order = _order(wish, caller, request, view.clock.now(), plan)
         _audit(view, order)
         if wish.kind is OrderKind.UNKILL:
-            view.kill(False)
+            _switch(view, False)
         body = bytes(answer({"order": order, "halted": view.status().halted}).body)
         idempotency.keep(view.store, request, body, order.at)
         return body
+
+
+def _switch(view: View, engaged: bool) -> None:
+    """Tell the kill switch; its file is what survives a restart, and a full disk must not pass for success."""
+    try:
+        view.kill(engaged)
+    except OSError as error:
+        state = "IS engaged, but not over a restart" if engaged else "stays engaged"
+        raise Problem(503, "kill_switch_file", f"the kill switch {state}: {error.strerror}") from None
 
 
 def _order(wish: Wish, caller: Caller, request: idempotency.Request, now: float, plan: str) -> Order:

@@ -1,0 +1,121 @@
+"""What the daemon says of itself, and how it ends: with fakes for the cluster and the clock."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from aiops import daemon as subject
+from aiops.clock import ManualClock
+from aiops.daemon import BESIDE_S, DRAIN_S, LAPSE_S, Daemon
+from aiops.errors import Unreadable
+from aiops.killswitch import KillSwitch
+from aiops.leadership import Leadership
+from aiops.loop import House, Memory
+from aiops.model import Cluster
+from aiops.ports import Backend
+from aiops.settings import read
+from aiops.store.memory import MemoryStore
+from aiops.wiring import Parts
+
+
+class Moody:
+    """A cluster that can be looked at while `well`."""
+
+    name = "moody"
+    supports: frozenset[str] = frozenset()
+    well = True
+
+    def observe(self, now: float) -> Cluster:
+        if not self.well:
+            raise Unreadable("scheduler does not answer")
+        return Cluster(at=now, backend="moody")
+
+
+@pytest.fixture
+def moody() -> Moody:
+    return Moody()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(wall=1.7e9, monotonic=50.0)
+
+
+@pytest.fixture
+def daemon(moody: Moody, clock: ManualClock, tmp_path: Path) -> Iterator[Daemon]:
+    store = MemoryStore()
+    leadership = Leadership(store, clock, "me")
+    kill = KillSwitch(tmp_path / "kill")
+    house = House(
+        store=store, backend=cast(Backend, moody), policies={}, clock=clock, modes={}, rules={}, limits={},
+        halted=kill.engaged, leads=leadership.leads, announce=lambda snapshot, decided: None,
+    )  # fmt: skip
+    parts = SimpleNamespace(house=house, memory=Memory(), leadership=leadership, kill=kill, store=store)
+    yield Daemon(read(None), cast(Parts, parts), clock)
+
+
+def tick(daemon: Daemon, clock: ManualClock, seconds: float = 0.0) -> None:
+    clock.advance(seconds)
+    daemon.lease()
+    daemon.cycle()
+
+
+def test_a_first_cycle_that_abstains_is_not_ready_and_says_why(daemon: Daemon, moody: Moody, clock: ManualClock) -> None:
+    moody.well = False
+    tick(daemon, clock)
+    assert not daemon.status().ready
+    assert "scheduler does not answer" in daemon.status().reason
+    moody.well = True
+    tick(daemon, clock, 10.0)
+    assert daemon.status().ready
+    assert daemon.status().reason == ""
+
+
+def test_readiness_outlasts_one_abstention_and_not_a_minute_of_them(daemon: Daemon, moody: Moody, clock: ManualClock) -> None:
+    tick(daemon, clock)
+    moody.well = False
+    tick(daemon, clock, 10.0)
+    assert daemon.status().ready
+    tick(daemon, clock, LAPSE_S)
+    assert not daemon.status().ready
+
+
+def test_a_tick_that_raises_is_survived_and_no_longer_busy(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        assert daemon.busy == {"scrape"}
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(daemon, "scrape", broken)
+    daemon.jobs()["scrape"][0]()
+    assert daemon.busy == set()
+
+
+class Running(ManualClock):
+    """A clock that moves on by half a second whenever it is asked."""
+
+    def elapsed(self) -> float:
+        self.advance(0.5)
+        return super().elapsed()
+
+
+@pytest.mark.parametrize(
+    ("busy", "at_least", "at_most"),
+    [
+        pytest.param(set(), 0.0, 1.0, id="nothing runs"),
+        pytest.param({"forecast"}, BESIDE_S, BESIDE_S + 2.0, id="a fit of minutes can be made again"),
+        pytest.param({"forecast", "cycle"}, DRAIN_S, DRAIN_S + 2.0, id="an effect under way is waited for"),
+    ],
+)
+def test_the_drain_waits_as_long_as_what_runs_is_worth(busy: set[str], at_least: float, at_most: float) -> None:
+    clock = Running(wall=0.0, monotonic=0.0)
+    subject._drain(busy, clock)
+    assert at_least <= ManualClock.elapsed(clock) <= at_most
+
+
+def test_the_kill_signal_engages_the_switch_where_its_file_cannot_be_written(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path / "missing" / "kill")
+    subject._halt(switch)
+    assert switch.engaged()
