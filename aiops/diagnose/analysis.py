@@ -39,6 +39,7 @@ def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Re
     return investigate(panel, graph, at, sli).report
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # NaN and infinity stand for 'unknown' and are dealt with
 def investigate(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Analysis:
     """As `analyse`, with the facts behind the report."""
     first, last = float(panel.times[0]), float(panel.times[-1])
@@ -58,6 +59,7 @@ class Analysis:
     noticed: bool
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
     """Measure, rank and judge one SLI row (None: whatever deviates most) of an enriched panel."""
     facts = gather(rich, graph, at, sli)

@@ -80,6 +80,7 @@ class Tag:
 
 _I, _E, _UP, _DOWN, _NONE = Side.INTERNAL, Side.EXTERNAL, Bad.UP, Bad.DOWN, Bad.NONE
 
+_NET = r"(?:network|infiniband|receive|transmit|packet|(?:^|_)(?:nic|link|port|net|rx|tx)(?:_|$))"
 _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in the lower-case name wins
     # training jobs, per rank
     (r"data_?wait|data_?load|input_wait|loader_wait", Role.DATA_WAIT, _E, _UP),
@@ -123,16 +124,11 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"filesystem_(size|files)\b|filesystem_size_bytes", Role.OTHER, _I, _NONE),
     # network
     (r"transmit_wait|cnp_|ecn|pfc|pause|congest|retrans|out_of_sequence|seq_err|ack_timeout", Role.NET_CONGESTION, _E, _UP),
-    (
-        r"(network|nic|link|port|net|socket|receive|transmit|packet).*(err|drop|discard|loss|down)|symbol_error",
-        Role.NET_ERROR,
-        _I,
-        _UP,
-    ),
-    (r"(network|nic|link|net|collective)_.*(latency|rtt|delay)", Role.NET_LATENCY, _E, _UP),
-    (r"(network|nic|link|infiniband|net).*(util|queue)", Role.NET_CONGESTION, _I, _UP),
-    (r"(network|nic|link|infiniband).*(speed|rate_bytes|carrier|state|_up\b)", Role.NET_ERROR, _I, _DOWN),
-    (r"(network|nic|link|infiniband|receive|transmit|\brx|\btx).*(bytes|packets|throughput)?", Role.NET_RATE, _E, _NONE),
+    (_NET + r".*(err|drop|discard|loss|down)|symbol_error", Role.NET_ERROR, _I, _UP),
+    (r"(?:^|_)(network|nic|link|net|collective)_.*(latency|rtt|delay)", Role.NET_LATENCY, _E, _UP),
+    (r"(?:^|_)(network|nic|link|infiniband|net)_.*(util|queue)", Role.NET_CONGESTION, _I, _UP),
+    (r"(?:^|_)(network|nic|link|infiniband)_.*(speed|rate_bytes|carrier|state|_up\b)", Role.NET_ERROR, _I, _DOWN),
+    (_NET, Role.NET_RATE, _E, _NONE),
     # services
     (r"queue_wait|pending_seconds", Role.QUEUE_WAIT, _E, _UP),
     (r"latency|duration|response_time|request_(seconds|time)|_rt\b|\brt_|ttft|tpot|itl", Role.LATENCY, _E, _UP),

@@ -34,6 +34,8 @@ FRESH_S = 60.0
 """Stretch before the onset that a row must have been normal in, to have begun with it."""
 SMOOTH_S = 30.0
 """Longest averaging inside the evidence: three scrapes of 10 s."""
+MAX_Z = 1e9
+"""Scales beyond which more means nothing; keeps scores finite whatever the numbers."""
 TINY = 0.1
 """Scale of a row that has only ever been 0: counts and bits; one in ten columns is anomalous, one in a thousand is not."""
 LEAST: Mapping[Role, float] = {
@@ -207,7 +209,7 @@ def measure(panel: Panel, meanings: tuple[Meaning, ...], window: Window) -> Shif
         past = means[:, : window.baseline]
         count = np.isfinite(past).sum(axis=1)
         tail = -np.log((1.0 + (past >= peak[:, None]).sum(axis=1)) / (count + 1.0))
-        score = TAIL_WEIGHT * tail + np.log1p(np.maximum(peak - usual, 0.0) / scale)
+        score = TAIL_WEIGHT * tail + np.log1p(np.minimum(np.maximum(peak - usual, 0.0) / scale, MAX_Z))
     known = np.isfinite(peak) & np.isfinite(usual) & np.isfinite(scale)
     scored = known & np.array([m.worse is not Bad.NONE for m in meanings])
     return Shifts(
