@@ -8,6 +8,7 @@ nothing of policies; the loop only ever reads the newest rows.
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import Pool
@@ -27,6 +28,7 @@ from aiops.forecast.warning import exhaustions
 from aiops.model import Cluster, Finding, Floats, Forecast, Query
 from aiops.ports import Diagnoser, Grid, Records, SeriesStore
 
+END_S = 5.0
 GROUP = 500
 """Series that one task forecasts: small enough to spread over workers, large enough to learn from each other's record."""
 
@@ -148,11 +150,12 @@ class Workers:
         return results
 
     def close(self) -> None:
-        """Terminate the processes."""
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
-            self._pool = None
+        """Terminate the processes; a worker that was killed while it held the pool's lock must not hold up our end."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            ending = threading.Thread(target=pool.terminate, name="end-workers", daemon=True)
+            ending.start()
+            ending.join(END_S)
 
 
 class DaskWorkers:

@@ -20,8 +20,8 @@ def read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(LIMIT_BYTES).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
-        raise NoData(f"{path} does not exist") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a NUL byte, out of a broken file
+        raise NoData(f"{str(path)!r} does not exist") from None
     except OSError as error:
         # psi=0 on the kernel command line: the files are there and answer EOPNOTSUPP.
         kind = NoData if error.errno == 95 else Temporary

@@ -169,6 +169,7 @@ class BackendConformance:
         assert stage.effects() == ("a1",)
 
     def test_a_repeat_after_others_acted_is_already(self, stage: Stage) -> None:
+        needs(stage, "scale_service")
         first = admit(scale(stage.until(settled).services[0], 2))
         stage.backend.apply(first, stage.now())
         second = admit(scale(stage.until(settled).services[0], 3), id="a2")

@@ -130,4 +130,5 @@ def test_a_password_is_never_part_of_a_postgres_error(postgres: Cluster) -> None
     with pytest.raises(ConfigError) as caught:
         open_store(postgres.url("nowhere").replace("postgres@", "postgres:hunter2@"), Settings())
     assert "hunter2" not in str(caught.value)
-    assert 'database "nowhere" does not exist' in str(caught.value)
+    # The server says that the database does not exist; where it hangs up first, the driver sees only the network.
+    assert any(said in str(caught.value) for said in ('database "nowhere" does not exist', "network error"))
