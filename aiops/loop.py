@@ -13,6 +13,7 @@ no sleep, no retry, no queue; an unfinished action is judged by a later cycle's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ from aiops.snapshot import Decided, Need, Snapshot, query_id
 
 HISTORY_S = 86400.0  # the longest window that budgets and cooldowns may look back
 FORECASTS_S = 3600.0  # older forecasts are not worth carrying; policies judge age themselves
+CENSUS_S = 3600.0  # how long a node that was seen is missed (safety.md I11: vanished at once)
 STEPS_S = 3600.0  # how long a jump of the wall clock makes recorded ages doubtful
 SLEW_S = 0.5  # NTP slews at most 500 ppm: less than this between two cycles is no jump
 log = structlog.get_logger("aiops.loop")
@@ -55,6 +57,7 @@ class House:
 class Memory:
     """Caches between cycles, all of which may be lost: when policies ran, census, clocks, cluster, why it abstained."""
 
+    epoch: int | None = None
     ran_at: dict[str, float] = field(default_factory=dict)
     census: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     wall: float | None = None
@@ -78,6 +81,7 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
         return None
     decided = decide(snapshot, house.policies)  # 3
     house.store.record(snapshot, decided)  # 4
+    memory.ran_at.update(dict.fromkeys(snapshot.due, started))  # not before: what was not recorded is still due
     if decided.breaker_at != snapshot.breaker_at:
         house.store.put_state("breaker", repr(decided.breaker_at).encode())  # lost by a crash: history tells it again
     sent = act(house, snapshot, decided)  # 5
@@ -108,6 +112,9 @@ def _wall_step(memory: Memory, now: float, elapsed: float) -> float:
 def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s: float) -> Snapshot:
     """Freeze what the due policies declared they need, and everything that settle and admit look at."""
     now, store = cluster.at, house.store
+    if memory.epoch != epoch:
+        recall(store, memory, now, house.clock.elapsed())
+        memory.epoch = epoch
     due = _due(house.policies, memory, house.clock.elapsed())
     needs = [need for name in due for need in house.policies[name].needs(cluster)]
     series = {query_id(need.query): store.read(need.query, now) for need in needs}
@@ -143,9 +150,7 @@ def is_open(entry: Entry) -> bool:
 
 def _due(policies: Mapping[str, Policy], memory: Memory, elapsed: float) -> tuple[str, ...]:
     """Policies whose period has passed, in configured order; half a second early counts, so that ticks do not drift."""
-    due = tuple(name for name, policy in policies.items() if elapsed - memory.ran_at.get(name, -1e18) >= policy.every_s - 0.5)
-    memory.ran_at.update(dict.fromkeys(due, elapsed))
-    return due
+    return tuple(name for name, policy in policies.items() if elapsed - memory.ran_at.get(name, -1e18) >= policy.every_s - 0.5)
 
 
 def _forecasts(
@@ -162,13 +167,27 @@ def _latched(store: Store) -> float | None:
     return None if kept in (None, b"None") else float(kept)
 
 
+def recall(store: Store, memory: Memory, now: float, elapsed: float) -> None:
+    """Before the first cycle of an epoch: the newest recorded census, so that a rack that vanished meanwhile is missed.
+
+    The wall clock may have gone back while no daemon ran: a cycle from the future was recorded just now, not never.
+    """
+    ids = store.cycles(now - CENSUS_S, math.inf)
+    if not ids:
+        return
+    last, _ = store.cycle(ids[-1])
+    seen_at = elapsed - max(0.0, now - last.now)
+    for pool, count in last.census.items():
+        memory.census.setdefault(pool, []).append((seen_at, count))
+
+
 def _census(memory: Memory, cluster: Cluster, elapsed: float) -> dict[str, int]:
     """Most nodes seen per pool within the last hour, so that a vanished rack is noticed (safety.md I11)."""
     counts: dict[str, int] = {}
     for node in cluster.nodes:
         counts[node.pool] = counts.get(node.pool, 0) + 1
     for pool in counts.keys() | memory.census.keys():
-        kept = [seen for seen in memory.census.get(pool, []) if elapsed - seen[0] < 3600.0]
+        kept = [seen for seen in memory.census.get(pool, []) if elapsed - seen[0] < CENSUS_S]
         memory.census[pool] = [*kept, (elapsed, counts.get(pool, 0))]
     return {pool: max(count for _, count in seen) for pool, seen in memory.census.items()}
 

@@ -171,9 +171,9 @@ class Message:
 class SeriesStore(Protocol):
     """Samples: batches in, arrays out; never a row object per sample."""
 
-    def append(self, batch: Batch) -> int:
-        """Keep a batch durably; samples accepted. Repeats are idempotent; another value at a known (key, time) is refused
-        and counted. Out-of-order batches within the open window are accepted, older ones refused and counted.
+    def append(self, *batches: Batch) -> int:
+        """Keep batches durably, all or none; samples accepted. Repeats are idempotent; another value at a known (key, time)
+        is refused and counted. Out-of-order batches within the open window are accepted, older ones refused and counted.
         """
         ...
 

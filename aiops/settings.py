@@ -91,7 +91,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="AIOPS_", env_nested_delimiter="__")
 
-    cluster: str = "local"
+    cluster: str = Field(default="local", pattern=r"^\S([^\x00-\x1f\x7f]{0,62}\S)?$")
     data_dir: Path = Path("aiops-data")
     language: Literal["en", "zh-CN"] = "en"
     listen: Listen = Listen()

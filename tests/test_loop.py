@@ -66,11 +66,12 @@ class OneService:
     lose_reply: bool = False
     do_nothing: bool = False
     unreadable: bool = False
+    nodes: int = 3
 
     def observe(self, now: float) -> Cluster:
         if self.unreadable:
             raise Unreadable("half a picture")
-        nodes = tuple(Node(name=f"n{i}", uid=f"n{i}", pool="p", state=NodeState.READY) for i in range(3))
+        nodes = tuple(Node(name=f"n{i}", uid=f"n{i}", pool="p", state=NodeState.READY) for i in range(self.nodes))
         web = Service(
             name="web", uid="u", version=str(self.replicas), pool="p", replicas=self.replicas, ready=self.replicas,
             min_replicas=1, max_replicas=10, load=LOAD, target=10.0,
@@ -225,3 +226,71 @@ def test_a_policy_runs_when_its_period_has_passed_and_not_before() -> None:
     assert soon
     assert soon.decisions == ()
     assert replace(soon).notes == ()
+
+
+class FullDisk(MemoryStore):
+    """A store that records nothing while its disk is full."""
+
+    full = True
+
+    def record(self, snapshot: Snapshot, decided: Decided) -> None:
+        if self.full:
+            raise Unreadable("disk is full")
+        super().record(snapshot, decided)
+
+
+def test_a_policy_whose_cycle_could_not_be_recorded_is_still_due() -> None:
+    world = World()
+    world.store = disk = FullDisk()
+    world.epoch = disk.acquire("me", world.clock.now(), 1e6) or 0
+    with pytest.raises(Unreadable):
+        world.cycle()
+    assert world.backend.effects == []
+    disk.full = False
+    soon = world.cycle(after=1.0)
+    assert soon
+    assert len(soon.decisions) == 1
+
+
+def _counted(world: World) -> dict[str, int]:
+    assert world.cycle()
+    snapshot, _ = world.store.cycle(world.store.cycles(0.0, 1e12)[-1])
+    return dict(snapshot.census)
+
+
+@pytest.mark.parametrize(
+    ("down_s", "clock_s", "counted"),
+    [
+        pytest.param(60.0, 0.0, 3, id="back soon: the nodes that went meanwhile are missed"),
+        pytest.param(60.0, -600.0, 3, id="the wall clock went back meanwhile"),
+        pytest.param(4000.0, 0.0, 1, id="away for longer than the census looks back"),
+    ],
+)
+def test_a_restart_does_not_forget_how_many_nodes_there_were(down_s: float, clock_s: float, counted: int) -> None:
+    world = World()
+    world.cycle()
+    world.memory, world.backend.nodes = Memory(), 1
+    world.clock.advance(down_s)
+    world.clock.step_wall(clock_s)
+    assert _counted(world) == {"p": counted}
+
+
+def test_a_leader_that_comes_back_knows_what_the_other_one_saw() -> None:
+    world = World()
+    world.cycle()
+    mine, world.memory, world.backend.nodes = world.memory, Memory(), 5
+    world.epoch = world.store.acquire("other", world.clock.now() + 2e6, 60.0) or 0
+    assert _counted(world) == {"p": 5}
+    world.memory, world.backend.nodes = mine, 1
+    world.epoch = world.store.acquire("me", world.clock.now() + 4e6, 1e7) or 0
+    assert _counted(world) == {"p": 5}
+
+
+def test_a_census_that_was_recalled_is_forgotten_an_hour_after_it_was_recorded() -> None:
+    world = World()
+    world.cycle()
+    world.memory, world.backend.nodes = Memory(), 1
+    world.clock.advance(1800.0)
+    assert _counted(world) == {"p": 3}
+    world.clock.advance(1800.0)
+    assert _counted(world) == {"p": 1}

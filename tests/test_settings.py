@@ -26,6 +26,8 @@ def written(tmp_path: Path, text: str) -> Path:
         pytest.param("a: [1,\n", "", "expected valid YAML", id="broken syntax"),
         pytest.param("policies: {prescale: {mode: yolo}}", "policies.prescale.mode", "'observe', 'advise' or 'act'", id="mode"),
         pytest.param("backend: {local: {}, slurm: {}}", "backend", "at most 1", id="one cluster, one backend"),
+        pytest.param("cluster: ''", "cluster", "match pattern", id="a name of nothing"),
+        pytest.param('cluster: "a\\nb"', "cluster", "match pattern", id="a name over two lines"),
         pytest.param("a: !!python/object/apply:os.system [ls]", "", "expected valid YAML", id="no code from YAML"),
     ],
 )

@@ -10,6 +10,8 @@ import typer
 from aiops.errors import InputError
 from aiops.settings import read
 
+AT_ONCE = 100  # moments in one durable write: a disk's flush takes longer than writing them
+
 
 def load(
     series: Annotated[Path, typer.Argument(help="Long table time,series,value (.csv, .csv.gz, .parquet).")],
@@ -37,13 +39,13 @@ def load(
     store = open_store(None, read(config, {"data_dir": data_dir}))
     times, starts = np.unique(table["time"], return_index=True)
     accepted = 0
-    for at, rows in track(
-        list(zip(times, np.split(np.arange(len(table)), starts[1:]), strict=True)),
-        "importing",
-        console=Console(stderr=True),
-        transient=True,
-    ):
-        pairs = zip((keys[name] for name in table["series"][rows]), table["value"][rows].tolist(), strict=True)
-        accepted += store.append(Batch.of(float(at), pairs))
+    moments = list(zip(times, np.split(np.arange(len(table)), starts[1:]), strict=True))
+    portions = [moments[first : first + AT_ONCE] for first in range(0, len(moments), AT_ONCE)]
+    for portion in track(portions, "importing", console=Console(stderr=True), transient=True):
+        batches = []
+        for at, rows in portion:
+            pairs = zip((keys[name] for name in table["series"][rows]), table["value"][rows].tolist(), strict=True)
+            batches.append(Batch.of(float(at), pairs))
+        accepted += store.append(*batches)
     store.close()
     typer.echo(f"{len(table)} samples of {len(keys)} series read, {accepted} kept, {dropped} repeated in the file")

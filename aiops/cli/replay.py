@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +30,11 @@ def replay(
     config: Config = None,
 ) -> int:
     """Decide again on every recorded cycle; exit status 1 if any differs from what was recorded."""
+    first, last = _time(since, 0.0), _time(until, 1e12)
+    if first > last:
+        raise UserError(f"--from {since} is after --to {until}")
     store = _open(config, data_dir)
-    ids = store.cycles(_time(since, 0.0), _time(until, 1e12))
+    ids = store.cycles(first, last)
     differing = 0
     for id in track(ids, "replaying", console=Console(stderr=True), transient=True):
         result = again.replay_cycle(store, id, build)
@@ -92,11 +96,17 @@ def _time(text: str | None, default: float) -> float:
     if text is None:
         return default
     try:
+        moment = _unix(text)
+    except (ValueError, OverflowError):
+        raise UserError(f"expected ISO 8601 or Unix seconds, found {text!r}") from None
+    if not math.isfinite(moment):
+        raise UserError(f"expected a moment, found {text!r}")
+    return moment
+
+
+def _unix(text: str) -> float:
+    try:
         return float(text)
     except ValueError:
-        pass
-    try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"expected ISO 8601 or Unix seconds, found {text!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -34,7 +34,7 @@ class CausalDiagnoser:
     def from_settings(cls, section: Mapping[str, Any], where: str) -> CausalDiagnoser:
         """Takes no settings: the graph comes from the cluster."""
         if section:
-            raise ConfigError(where, "diagnose.causal", f"takes no settings, found {', '.join(sorted(section))}")
+            raise ConfigError(where, "diagnosers.causal", f"takes no settings, found {', '.join(sorted(section))}")
         return cls()
 
     def needs(self) -> tuple[Query, ...]:

@@ -33,8 +33,11 @@ class _Samples:
         self._newest = -np.inf
         self._counts: Counter[str] = Counter()
 
-    def append(self, batch: Batch) -> int:
+    def append(self, *batches: Batch) -> int:
         """See `SeriesStore.append`."""
+        return sum(self._append(batch) for batch in batches)
+
+    def _append(self, batch: Batch) -> int:
         batch, counts = plausible(batch)
         if batch.time < self._newest - LATE_S:
             counts["late"] += len(batch.keys)

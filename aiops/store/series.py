@@ -8,7 +8,7 @@ date inside each transaction, so that any number of processes may use one databa
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import RLock
 
 import numpy as np
@@ -40,21 +40,39 @@ class SqlSeries:
         self._counts: Counter[str] = Counter()
         self._block = -np.inf
 
-    def append(self, batch: Batch) -> int:
-        """Keep a batch durably; the number of samples that are new. See `SeriesStore.append`."""
-        batch, counts = plausible(batch)
-        with self._db.write() as connection, self._cache:
-            self._catch_up(connection)
-            if batch.time < self._head.newest - LATE_S:
-                counts["late"] += len(batch.keys)
-            elif batch.keys:
-                counts += self._insert(connection, batch)
+    def append(self, *batches: Batch) -> int:
+        """Keep batches durably, in one transaction; the number of samples that are new. See `SeriesStore.append`."""
+        try:
+            with self._db.write() as connection, self._cache:
+                taken = [(self._take(connection, batch), batch.time) for batch in batches]
+        except BaseException:
+            self._forget()  # the caches have seen what was then undone
+            raise
         with self._cache:
-            self._counts += counts  # only now: what was not committed was not counted
-        if counts["accepted"] and block_start(batch.time) != self._block:
-            seal(self._db, batch.time)
-            self._block = block_start(batch.time)
-        return counts["accepted"]
+            for counts, _ in taken:
+                self._counts += counts  # only now: what was not committed was not counted
+        self._seal_behind([time for counts, time in taken if counts["accepted"]])
+        return sum(counts["accepted"] for counts, _ in taken)
+
+    def _seal_behind(self, times: Sequence[float]) -> None:
+        """Once a sample of a new block is kept, fold the blocks before it."""
+        if times and block_start(newest := max(times)) != self._block:
+            seal(self._db, newest)
+            self._block = block_start(newest)
+
+    def _take(self, connection: Connection, batch: Batch) -> Counter[str]:
+        """What became of one batch's samples, by the words of `intake.py`."""
+        batch, counts = plausible(batch)
+        self._catch_up(connection)
+        if batch.time < self._head.newest - LATE_S:
+            counts["late"] += len(batch.keys)
+        elif batch.keys:
+            counts += self._insert(connection, batch)
+        return counts
+
+    def _forget(self) -> None:
+        with self._cache:
+            self._head, self._names = Head(), SeriesNames()
 
     def read(self, query: Query, now: float) -> tuple[Series, ...]:
         """Matching series, sorted by key. See `SeriesStore.read`; UserError for a pattern that is none."""

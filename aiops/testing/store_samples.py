@@ -68,6 +68,15 @@ class SeriesConformance:
         store.append(Batch.of(T0 + 3 * DAY_S, [(gpu(0), 0.0)]))
         assert store.append(Batch.of(T0 + 7200, [(gpu(1), 1.0)])) == 0
 
+    def test_several_batches_at_once_are_what_they_are_one_by_one(self, store: Store) -> None:
+        batches = [Batch.of(T0 + 3600.0 * i, [(gpu(0), float(i)), (gpu(i % 2), 7.0)]) for i in range(9)]
+        again, other = Batch.of(T0, [(gpu(0), 0.0)]), Batch.of(T0, [(gpu(0), 5.0)])
+        assert store.append(*batches, again, other) == 13
+        assert store.append() == 0
+        one, two = store.read(Query(metric="gpu_power_watts", window_s=DAY_S), T0 + 3600 * 8)
+        assert one.values.tolist() == [float(i) for i in range(9)]
+        assert two.times.tolist() == [T0 + 3600 * i for i in (1, 3, 5, 7)]
+
     def test_a_clock_a_day_ahead_and_set_right_does_not_blind_the_store(self, store: Store) -> None:
         for time in (T0, T0 + DAY_S, T0 + 10, T0 + 7200, T0 + 14400):
             assert store.append(Batch.of(time, [(gpu(0), time)])) == 1

@@ -116,6 +116,17 @@ def test_a_crash_between_audit_and_answer_leaves_one_order_id(house: House) -> N
     assert len({order.id for order in given_orders(house)}) == 1  # the store keeps a known id as it is
 
 
+def test_a_kill_repeated_after_its_unkill_holds_and_is_an_order_of_its_own(house: House) -> None:
+    client = Client(house)
+    client.post("/api/v1/orders", b'{"kind": "kill"}', **KEY)
+    assert client.post("/api/v1/orders", b'{"kind": "kill"}', **KEY).json()["halted"] is True
+    assert len(given_orders(house)) == 1, "engaged already: a mere repeat"
+    client.post("/api/v1/orders", b'{"kind": "unkill"}')
+    house.clock.advance(5)
+    assert client.post("/api/v1/orders", b'{"kind": "kill"}', **KEY).json()["halted"] is True
+    assert [order.kind for order in given_orders(house)] == [OrderKind.KILL, OrderKind.UNKILL, OrderKind.KILL]
+
+
 def test_concurrent_twins_execute_once(house: House) -> None:
     client, answers = Client(house), []
     threads = [
@@ -183,3 +194,19 @@ def test_no_body_makes_the_server_fail(body: bytes) -> None:
     house = House()
     assert 400 <= Client(house).post("/api/v1/orders", body).status_code < 500
     assert house.store.given == []
+
+
+class FullDisk(House):
+    """A house whose kill switch engages in memory and cannot write its file."""
+
+    def kill(self, engaged: bool) -> None:
+        super().kill(engaged)
+        raise OSError(28, "No space left on device")
+
+
+def test_a_kill_switch_that_would_not_outlast_a_restart_says_so_and_holds() -> None:
+    house = FullDisk(store=seeded())
+    answer = Client(house).post("/api/v1/orders", b'{"kind": "kill"}')
+    assert answer.status_code == 503
+    assert "IS engaged" in answer.text
+    assert house.status.halted

@@ -100,8 +100,21 @@ def test_a_record_that_was_altered_is_shown_as_a_difference(
 def test_a_window_of_time_can_be_replayed_alone(recorded: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert replay.replay(since=str(NOW + 31.0), until=str(NOW + 61.0), data_dir=recorded[0]) == 0
     assert "1 cycles replayed" in capsys.readouterr().out
-    with pytest.raises(UserError, match="expected ISO 8601"):
-        replay.replay(since="yesterday", data_dir=recorded[0])
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "says"),
+    [
+        ("yesterday", None, "expected ISO 8601"),
+        ("nan", None, "expected a moment"),
+        (None, "inf", "expected a moment"),
+        ("1e300000", None, "expected a moment"),
+        ("200", "100", "is after"),
+    ],
+)
+def test_a_window_that_is_none_is_refused(recorded: tuple[Path, str], since: str | None, until: str | None, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        replay.replay(since=since, until=until, data_dir=recorded[0])
 
 
 def test_imported_history_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ second, so that a broken database cannot keep effects going; releasing comes aft
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -85,12 +86,15 @@ def _authorise(wish: Wish, caller: Caller) -> None:
 
 def _give(view: View, wish: Wish, caller: Caller, request: idempotency.Request) -> bytes:
     """Audit and effect, one order at a time; blocks. The kill switch engages before anything that can fail or wait."""
+    engages = wish.kind is OrderKind.KILL and not view.status().halted
     if wish.kind is OrderKind.KILL:
         _switch(view, True)
     with view.writing:
         answered = idempotency.earlier(view.store, request, view.clock.now())
-        if answered is not None:
+        if answered is not None and not engages:
             return answered
+        if answered is not None:  # a late repeat of a kill, after its unkill: it stands, so it is an order of its own
+            request = replace(request, key=None)
         plan = _check_target(view, wish)
         order = _order(wish, caller, request, view.clock.now(), plan)
         _audit(view, order)
