@@ -209,6 +209,10 @@ class Records(Protocol):
         """Findings of the newest diagnosis."""
         ...
 
+    def diagnosed_at(self) -> float | None:
+        """When the newest diagnosis was made; None before the first: no findings then means nobody has looked."""
+        ...
+
     def finding_history(self, since: float, until: float, limit: int = 1000) -> tuple[Finding, ...]:
         """Latest state of every finding id seen in [since, until], newest first."""
         ...

@@ -105,6 +105,10 @@ class _Records:
         """See `Records.findings`."""
         return self._diagnoses[-1][1] if self._diagnoses else ()
 
+    def diagnosed_at(self) -> float | None:
+        """See `Records.diagnosed_at`."""
+        return self._diagnoses[-1][0] if self._diagnoses else None
+
     def finding_history(self, since: float, until: float, limit: int = 1000) -> tuple[Finding, ...]:
         """See `Records.finding_history`."""
         seen = [one for at, findings in self._diagnoses if since <= at <= until for one in findings]

@@ -67,6 +67,12 @@ class SqlRecords:
             bodies = connection.scalars(select(table.c.body).where(table.c.diagnosis == newest).order_by(table.c.seq)).all()
         return tuple(unpack(Finding, body) for body in bodies)
 
+    def diagnosed_at(self) -> float | None:
+        """When the newest diagnosis was made, None before the first."""
+        with self._db.read() as connection:
+            at = connection.scalar(select(schema.diagnosis.c.at).order_by(schema.diagnosis.c.seq.desc()).limit(1))
+        return None if at is None else float(at)
+
     def finding_history(self, since: float, until: float, limit: int = 1000) -> tuple[Finding, ...]:
         """Latest state of every finding id seen by a diagnosis in [since, until], newest first."""
         table = schema.finding

@@ -141,10 +141,12 @@ class RecordsConformance:
         assert [one.made_at for one in store.forecast_history("a", T0 + 1, T0 + 2)] == [T0 + 1, T0 + 2]
 
     def test_an_empty_diagnosis_ends_what_was_open(self, store: Store) -> None:
+        assert store.diagnosed_at() is None
         store.put_findings(T0, [finding("x", T0), finding("y", T0)])
         assert [one.id for one in store.findings()] == ["x", "y"]
         store.put_findings(T0 + 30, [])
         assert store.findings() == ()
+        assert store.diagnosed_at() == T0 + 30
 
     def test_history_holds_the_latest_state_of_each_finding(self, store: Store) -> None:
         store.put_findings(T0, [finding("x", T0, 1.0), finding("y", T0, 1.0)])

@@ -122,6 +122,9 @@ class FakeStore:
         newest = max((f.at for f in self.found), default=0.0)
         return tuple(f for f in self.found if f.at == newest)
 
+    def diagnosed_at(self) -> float | None:
+        return max((f.at for f in self.found), default=None)
+
     def finding_history(self, since: float, until: float, limit: int = 1000) -> tuple[Finding, ...]:
         return tuple(sorted((f for f in self.found if since <= f.at <= until), key=lambda f: -f.at))[:limit]
 

@@ -32,6 +32,11 @@ def test_reads_answer_200(house: House, path: str) -> None:
     assert Client(house).get(path).status_code == 200
 
 
+def test_no_findings_before_the_first_diagnosis_is_not_an_all_clear() -> None:
+    assert Client(House()).get("/api/v1/findings").json()["diagnosed_at"] is None
+    assert Client(House(store=seeded())).get("/api/v1/findings").json()["diagnosed_at"] is not None
+
+
 def test_not_ready_is_503_with_its_reason_while_health_stays_up(house: House) -> None:
     from aiops.api.status import Status
 

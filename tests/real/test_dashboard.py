@@ -111,6 +111,9 @@ def test_an_empty_house_says_what_to_do_and_breaks_nothing(browser: Browser) -> 
     with served(House()) as url:
         browser.open(f"{url}/?lang=en")
         browser.until("document.querySelectorAll('.empty').length", lambda n: n >= 6)
+        text = browser.run(TEXT)
+        assert "No diagnosis yet" in text
+        assert "Nothing is wrong" not in text  # nobody has looked: no finding is no all-clear
         assert [one for one in browser.errors() if "503" not in one] == []  # no cycle yet: the browser logs the answer itself
 
 
@@ -122,6 +125,15 @@ def test_a_change_appears_without_a_reload(browser: Browser) -> None:
         house.status = replace(house.status, halted=True)
         browser.until("document.querySelector('#banner').className", lambda name: "bad" in name)
         assert "Kill switch engaged" in browser.run(TEXT)
+
+
+def test_a_diagnosis_that_is_old_is_no_all_clear(browser: Browser) -> None:
+    house = live_house()
+    house.clock.advance(600.0)
+    house.status = replace(house.status, last_cycle_at=house.clock.now())
+    with served(house) as url:
+        browser.open(f"{url}/?lang=en")
+        browser.until(TEXT, lambda text: "The last diagnosis is old" in text and "No fresh diagnosis" in text)
 
 
 def test_the_language_switches_and_is_remembered(browser: Browser) -> None:

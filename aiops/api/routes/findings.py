@@ -18,8 +18,11 @@ router = APIRouter(prefix="/api/v1/findings", tags=["findings"], dependencies=[D
 async def findings(
     view: Seen, limit: page.Limit = 100, cause: Cause | None = None, subject: page.Name = None, early: bool | None = None
 ) -> Response:
-    """Findings of the newest diagnosis, best first; `early` picks or leaves out early warnings."""
-    newest = await view.read(view.store.findings)
+    """Findings of the newest diagnosis, best first; `early` picks or leaves out early warnings.
+
+    `diagnosed_at` is null while nobody has looked yet: no findings is no all-clear then.
+    """
+    newest, looked = await view.read(view.store.findings), await view.read(view.store.diagnosed_at)
     kept = [
         f
         for f in newest
@@ -27,7 +30,7 @@ async def findings(
         and (subject is None or f.subject == subject)
         and (early is None or (f.horizon_s is not None) is early)
     ]
-    return answer({"at": view.clock.now(), "items": kept[:limit], "total": len(kept)})
+    return answer({"at": view.clock.now(), "diagnosed_at": looked, "items": kept[:limit], "total": len(kept)})
 
 
 @router.get("/history")

@@ -4,7 +4,7 @@ import { chip, h } from "./dom.js";
 import { ago, number, percent } from "./format.js";
 import { t, word } from "./i18n.js";
 
-/** Tone and sentence of the whole: the worst that holds wins. */
+/** Tone and sentence of the whole: the worst that holds wins. `findings` null: no diagnosis to go by. */
 export function verdict(state, findings, serverNow) {
   const { status, periods } = state;
   const age = status.last_cycle_at === null ? Infinity : serverNow - status.last_cycle_at;
@@ -12,6 +12,7 @@ export function verdict(state, findings, serverNow) {
   if (!status.ready) return ["warn", t("state.not_ready", { reason: status.reason })];
   if (age > Math.max(60, 3 * periods.tick)) return ["warn", t("state.stalled")];
   if (!status.leader) return ["warn", t("state.standby")];
+  if (findings === null) return ["warn", t("state.unseen")];
   return findings.length ? ["warn", t("state.attention", { n: findings.length })] : ["ok", t("state.well")];
 }
 

@@ -4,10 +4,15 @@ import { chip, empty, h } from "./dom.js";
 import { ago, duration, number, percent } from "./format.js";
 import { t, word } from "./i18n.js";
 
-/** Cards of findings, most urgent first as the server sorts them. */
-export function findings(items) {
-  return items.length ? items.map(card) : empty(t("findings.empty"));
+/** Cards of findings, most urgent first as the server sorts them; a diagnosis that is missing or old is no all-clear. */
+export function findings({ items, diagnosed_at: at }, old) {
+  if (at === null) return empty(t("findings.never"));
+  const age = old ? h("p", { class: "small warn-text" }, t("findings.old"), " ", ago(at)) : null;
+  return items.length ? [age, items.map(card)] : age ?? empty(t("findings.empty"));
 }
+
+/** Whether nobody has looked within three periods, so that an empty list says nothing. */
+export const unseen = ({ diagnosed_at: at }, periods, serverNow) => at === null || serverNow - at > Math.max(120, 3 * periods.diagnose);
 
 function card(finding) {
   const early = finding.horizon_s !== null;

@@ -6,7 +6,7 @@ import { decisions } from "./decisions.js";
 import { askKill, askToken, unauthenticated } from "./dialogs.js";
 import { forget, h, swap } from "./dom.js";
 import { fleet, METRICS, readings, utilisation } from "./fleet.js";
-import { findings } from "./findings.js";
+import { findings, unseen } from "./findings.js";
 import { learn, now, tick } from "./format.js";
 import { byNode, COUNTERS, GAUGES, hosts } from "./hosts.js";
 import { language, preferred, t, use } from "./i18n.js";
@@ -26,7 +26,7 @@ async function read() {
   learn(state.now);
   const [cluster, nodes, jobs, rows, latest, found, decided, foreseen, incidents, counters] = await Promise.all([
     tryGet("cluster"), tryGet("nodes?limit=200", NONE), tryGet("jobs?limit=50", NONE), tryGet("services", NONE),
-    tryGet(`series/latest?${metrics([...METRICS, ...GAUGES])}`, NONE), tryGet("findings", NONE), tryGet("decisions?limit=12", NONE),
+    tryGet(`series/latest?${metrics([...METRICS, ...GAUGES])}`, NONE), tryGet("findings", { ...NONE, diagnosed_at: null }), tryGet("decisions?limit=12", NONE),
     tryGet("forecasts?limit=50&points=true", NONE), tryGet("incidents?limit=10", NONE),
     Promise.all(COUNTERS.map((name) => tryGet(`series/data?metric=${name}&window=2m`, { series: [] }))),
   ]);
@@ -42,7 +42,8 @@ async function load({ metric, labels }) {
 
 function draw(seen) {
   const part = (id, data, build) => swap(body(id), [language(), data], build);
-  const [tone, sentence] = verdict(seen.state, seen.found.items, now());
+  const blind = unseen(seen.found, seen.state.periods, now());
+  const [tone, sentence] = verdict(seen.state, blind ? null : seen.found.items, now());
   const head = document.getElementById("banner");
   head.className = `banner ${tone}`;
   swap(head, [language(), seen.state.status, seen.state.orders, seen.state.modes, sentence], () => banner(seen.state, tone, sentence));
@@ -52,7 +53,7 @@ function draw(seen) {
   services(body("services"), seen.rows.items, seen.loads, forecast);
   part("fleet", [seen.nodes.items, byGpu], () => fleet(seen.nodes.items, byGpu, seen.nodes.total));
   part("jobs", seen.jobs, () => tables.jobs(seen.jobs.items, seen.jobs.total));
-  part("findings", seen.found.items, () => findings(seen.found.items));
+  part("findings", [seen.found.items, blind, seen.found.diagnosed_at === null], () => findings(seen.found, blind));
   part("decisions", seen.decided.items, () => decisions(seen.decided.items));
   part("incidents", seen.incidents.items, () => tables.incidents(seen.incidents.items));
   const byHost = byNode(seen.latest.items.filter((one) => GAUGES.includes(one.metric)), seen.counters);
