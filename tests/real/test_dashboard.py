@@ -129,8 +129,7 @@ def test_a_change_appears_without_a_reload(browser: Browser) -> None:
 
 def test_a_diagnosis_that_is_old_is_no_all_clear(browser: Browser) -> None:
     house = live_house()
-    house.clock.advance(600.0)
-    house.status = replace(house.status, last_cycle_at=house.clock.now())
+    house.store.found = [replace(one, at=one.at - 600.0) for one in house.store.found]
     with served(house) as url:
         browser.open(f"{url}/?lang=en")
         browser.until(TEXT, lambda text: "The last diagnosis is old" in text and "No fresh diagnosis" in text)
