@@ -38,7 +38,7 @@ from aiops.sim.faults.cases import Case, write_case
 from aiops.sim.faults.score import ABSTAINED, Outcome, judge
 
 ROOT = Path(__file__).parents[1]
-BEFORE_S, DURING_S, NOTICED_S, REST_S = 17, 9, 7, 4
+BEFORE_S, DURING_S, NOTICED_S, REST_S = 25, 9, 7, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def episodes(stage: Stage, name: str, count: int) -> list[Case]:
             fault.start(stage)
             watch.look(DURING_S)
             fault.stop(stage)
-            cases.append(watch.case(truth(name, fault, onset)))
+            cases.append(watch.case(truth(name, fault, onset) | watch.outside(onset)))
             time.sleep(REST_S)
         return cases
     finally:

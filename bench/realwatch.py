@@ -39,6 +39,7 @@ class Watch:
         self._pressure = PressureCollector(PressureOptions(cgroup=stage.groups[-1].parent, depth=1))
         self._network = NetworkCollector()
         self._seen: list[tuple[float, dict[Place, float]]] = []
+        self._machine_busy: list[tuple[float, float]] = []
         self._used: dict[str, dict[int, tuple[float, float]]] = {tenant: {} for tenant in TENANTS}
 
     @staticmethod
@@ -48,7 +49,7 @@ class Watch:
 
     def begin(self) -> None:
         """Forget what was seen; the next window starts now."""
-        self._seen = []
+        self._seen, self._machine_busy = [], []
 
     def look(self, seconds: int) -> None:
         """Collect once per second, that many times."""
@@ -86,10 +87,11 @@ class Watch:
                 seen[f"device-{rank}", key.metric] = value
             elif key.metric == "job_step_duration_seconds":
                 steps.append(value)
-            elif key.metric in ("job_steps_total", "job_samples_total"):
+            elif key.metric == "job_steps_total" and rank == "0":  # all ranks make the same steps
+                seen["job", key.metric] = value
+            elif key.metric == "job_samples_total":
                 seen["job", key.metric] = seen.get(("job", key.metric), 0.0) + value
-                if key.metric == "job_samples_total":
-                    seen[f"loader-{rank}", key.metric] = value
+                seen[f"loader-{rank}", key.metric] = value
         seen["job", "job_step_duration_seconds"] = float(np.mean(steps)) if steps else np.nan
         if self._ranks > 1:
             seen["ring-job", "job_comm_wait_seconds_total"] = sum(
@@ -111,6 +113,7 @@ class Watch:
                     seen["nic-0", key.metric] = value
         _, account, _, memory, _ = self._stage.groups
         usage = int((account / "cpuacct.usage").read_text()) / 1e9
+        self._machine_busy.append((now, _busy_s() - usage))
         seen["host-0", 'node_cpu_seconds_total{mode="user"}'] = usage
         seen["host-0", 'node_cpu_seconds_total{mode="idle"}'] = (now - self._born) * CORES - usage
         stat = {name: float(value) for name, value in map(str.split, (memory / "memory.stat").read_text().splitlines())}
@@ -129,6 +132,12 @@ class Watch:
             seen[tenant, "node_cpu_seconds_total"] = sum(seconds for seconds, _ in used)
             seen[tenant, "node_disk_read_bytes_total"] = sum(read for _, read in used)
         return seen
+
+    def outside(self, onset: float) -> dict[str, float]:
+        """Cores that others used on this machine before and after the onset: no case's evidence, but a reader's doubt."""
+        times, used = np.array(self._machine_busy).T
+        rate, late = np.diff(used) / np.diff(times), times[1:] > onset
+        return {"outside_before": round(float(rate[~late].mean()), 2), "outside_after": round(float(rate[late].mean()), 2)}
 
     def case(self, truth: dict[str, Any]) -> Case:
         """The window as a case."""
@@ -158,6 +167,12 @@ class Watch:
 
 def _pairs(batch: Batch) -> list[tuple[Any, float]]:
     return list(zip(batch.keys, batch.values.tolist(), strict=True))
+
+
+def _busy_s() -> float:
+    """CPU seconds that anything used on this machine."""
+    user, nice, system, _, _, irq, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + soft) / TICKS
 
 
 def _account(pid: int) -> tuple[float, float]:

@@ -16,19 +16,14 @@ from aiops.diagnose.facts import Facts, by_role
 from aiops.diagnose.graph import Graph
 from aiops.diagnose.judge import judge, noticed
 from aiops.diagnose.meaning import Role
+from aiops.diagnose.onset import window_of
 from aiops.diagnose.panel import Panel
 from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
 from aiops.diagnose.resources import Claim
-from aiops.diagnose.shift import AFTER_S, LATE_S, baseline_end, find_window, measure, robust, signs
+from aiops.diagnose.shift import AFTER_S, LATE_S, measure
 from aiops.errors import UserError
-from aiops.metrics import Bad
-from aiops.model import Cause, Floats
-
-POOLED = 10
-"""Rows whose mean deviation stands in for an SLI where none is named: few enough to see one entity's fault."""
-POOLED_CAP = 20.0
-"""Scales at which one row stops adding to that mean, so that a single broken sensor does not set the onset."""
+from aiops.model import Cause
 
 
 def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Report:
@@ -70,7 +65,7 @@ def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
 
 def gather(rich: Rich, graph: Graph, at: float, sli: int | None) -> Facts:
     """Window and shifts for one SLI row, or for the rows that deviate most."""
-    window = find_window(_track(rich, at, sli), rich.panel, at)
+    window = window_of(rich, graph, at, sli)
     entities = frozenset(rich.panel.entities) | frozenset(graph.types)
     scope = graph.upstream(rich.panel.entities[sli]) if sli is not None and graph.causes else entities
     return Facts(
@@ -99,26 +94,6 @@ def _default_sli(rich: Rich, graph: Graph) -> int | None:
     causes = {cause for parents in graph.causes.values() for cause in parents}
     top = [i for i in steps if rich.panel.entities[i] not in causes] or steps
     return top[0] if len(top) == 1 else None
-
-
-def _track(rich: Rich, at: float, sli: int | None) -> Floats:
-    """(t,) deviation in scales of the SLI in its bad direction, or the mean of the `POOLED` most deviating rows."""
-    baseline = baseline_end(rich.panel.times, rich.panel.step_s, at)
-    if sli is not None:
-        told = rich.meanings[sli]
-        values = rich.panel.values[sli][None]
-        usual, scale = robust(values[:, :baseline])
-        track: Floats = ((values - usual[:, None]) / scale[:, None])[0]
-        return np.abs(track) if told.worse is Bad.NONE else track * (-1.0 if told.worse is Bad.DOWN else 1.0)
-    scored = np.flatnonzero([m.worse is not Bad.NONE for m in rich.meanings])
-    values = rich.panel.values[scored] * signs(rich.meanings)[scored][:, None]
-    usual, scale = robust(values[:, :baseline])
-    with np.errstate(invalid="ignore"):
-        z = (values - usual[:, None]) / scale[:, None]
-    z = np.sort(np.minimum(np.where(np.isfinite(z), z, 0.0), POOLED_CAP), axis=0)[-POOLED:]
-    pooled = z.mean(axis=0) if len(z) else np.zeros(values.shape[1])
-    usual, scale = robust(pooled[None, :baseline])
-    return np.asarray((pooled - usual[0]) / scale[0], dtype=np.float64)
 
 
 def _report(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...], at: float) -> Report:

@@ -101,19 +101,30 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 
 def _job_of(panel: Panel, graph: Graph) -> dict[str, Floats]:
     """Per entity the (t,) steps per second of its job: its own, else that of a job which depends on it."""
-    own: dict[str, Floats] = {}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for i, (entity, name) in enumerate(zip(panel.entities, panel.metrics, strict=True)):
-            stem = name.partition("{")[0]
-            if stem in _STEPS:
-                own[entity] = panel.values[i]
-            elif stem == "job_step_duration_seconds":
-                own.setdefault(entity, 1.0 / panel.values[i])
+    counted: dict[str, Floats] = {}
+    told: dict[str, Floats] = {}
+    for i, (entity, name) in enumerate(zip(panel.entities, panel.metrics, strict=True)):
+        stem = name.partition("{")[0]
+        if stem in _STEPS:
+            counted[entity] = panel.values[i]
+        elif stem == "job_step_duration_seconds":
+            told[entity] = _ratio(np.ones(len(panel.times)), panel.values[i])
+    own = {entity: _per_rank(counted.get(entity), told.get(entity)) for entity in (*counted, *told)}
     paces = dict(own)
     for entity, pace in own.items():
         for member in graph.upstream(entity):
             paces.setdefault(member, pace)
     return paces
+
+
+def _per_rank(counted: Floats | None, told: Floats | None) -> Floats:
+    """Steps per second of one rank: the counter is exact, but where somebody summed it over ranks it is a multiple."""
+    if counted is None or told is None:
+        return counted if counted is not None else told if told is not None else np.empty(0)
+    with np.errstate(invalid="ignore"):
+        both = counted / told
+    known = both[np.isfinite(both)]
+    return counted / max(1, round(float(np.median(known)))) if len(known) else counted
 
 
 def _per_operation(panel: Panel, index: dict[tuple[str, str], int]) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
@@ -70,8 +71,16 @@ class Facts:
         return self.z(row) <= -SURE_Z and not self.ratio(row) > -ratio
 
     def hurts(self, row: int) -> bool:
-        """True where the row went its bad way for sure."""
-        return self.fell(row) if self.rich.meanings[row].worse is Bad.DOWN else self.rose(row)
+        """True where the row went its bad way for sure; a row without one never hurts."""
+        match self.rich.meanings[row].worse:
+            case Bad.UP:
+                return self.rose(row)
+            case Bad.DOWN:
+                return self.fell(row)
+            case Bad.NONE:
+                return False
+            case unreachable:
+                assert_never(unreachable)
 
     def since(self, row: int) -> float:
         """Time at which the row had gone half of its way, looking back to the end of the baseline; inf where it did not."""

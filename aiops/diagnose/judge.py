@@ -11,7 +11,8 @@ from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
 from aiops.diagnose.resources import Claim
 from aiops.diagnose.sensors import sensor_claims
-from aiops.diagnose.verdicts import job_claims, split_of, unhooked_claims
+from aiops.diagnose.split import hooked, split_of
+from aiops.diagnose.verdicts import job_claims, unhooked_claims
 from aiops.metrics import Bad
 from aiops.model import Cause
 
@@ -21,6 +22,8 @@ WORSE_Z, WORSE_SCORE, WORSE_RATIO = 2.5, 3.5, 0.01
 """Scales, score and share by which an SLI must have got worse: together 5 % of normal windows of PetShop's 5-minute data."""
 SUSPECT_SCORE = 2.0
 """Least score of the first suspect where the SLI did get worse: a tail of one in fifty alone."""
+NO_SERVICE = frozenset({"gpu", "loader", "volume", "nic", "link", "host", "collective", "job", "stage", "tenant", "rank"})
+"""Types of entities that are no services."""
 LEAD = 0.35
 """Least lead of the first suspect over the second without an SLI: 1 in 20 of the normal windows of Nezha reaches it."""
 
@@ -37,7 +40,7 @@ def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, 
     if facts.sli is not None and not noticed(facts):
         return broken
     if facts.sli is not None and facts.rich.meanings[facts.sli].role in (Role.STEP, Role.SM_ACTIVE, Role.GPU_UTIL):
-        return (*unhooked_claims(facts), *broken)
+        return broken if hooked(facts) else (*unhooked_claims(facts), *broken)
     load = _load_claim(facts)
     if load is not None:
         return (load, *broken)
@@ -90,6 +93,8 @@ def _service_claims(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, .
         return ()
     first = ranked[0]
     kind = _service_kind(facts, first)
+    if kind is Cause.SERVICE_FAULT and facts.graph.type(first.entity) in NO_SERVICE:
+        return ()  # a part without a typed fault is a suspect, not a verdict
     proof = (facts.evidence(first.row),)
     return (Claim(cause=kind, subject=first.entity, row=first.row, evidence_for=proof),)
 

@@ -112,6 +112,7 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"node_memory_|mem.*total", Role.OTHER, _I, _NONE),
     (r"mem(ory)?[^a-z]*(usage|used|working|rss|$|\(|-|_)|\bmem\b|_mem\b", Role.MEM_USED, _I, _UP),
     (r"cpu_count|cpu_cores|cpu_quota", Role.OTHER, _I, _NONE),
+    (r"cpu.*idle|idle.*cpu", Role.OTHER, _I, _DOWN),
     (r"cpu", Role.CPU_BUSY, _I, _UP),
     (r"load1\b|procs_running", Role.CPU_BUSY, _I, _UP),
     # storage

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from aiops.diagnose.facts import Facts
 from aiops.diagnose.meaning import Role
+from aiops.metrics import Bad
 from aiops.model import Cause, Evidence
 
 PRESSED, SATURATED = 0.1, 0.85
-"""CPU pressure (share of time with a task waiting) and busy share from which tasks get in each other's way."""
+"""Pressure (share of time with a task waiting) and busy share from which tasks get in each other's way."""
+HEALTHY_Z = 2.0
+"""Scales below which a latency is as usual: a normal one lies beyond in one case of forty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,20 @@ class Claim:
     evidence_against: tuple[Evidence, ...] = ()
     counterfactual: Mapping[str, float] = field(default_factory=dict)
     neighbour: str | None = None
+
+
+def slow_storage(facts: Facts, scope: frozenset[str]) -> list[int]:
+    """Rows that show storage in trouble: its latency up, or its queue (else busy share) up where no latency says otherwise.
+
+    By Little's law a queue grows with the demand too: fewer or equally fast operations forbid to blame the storage.
+    """
+    well = {
+        facts.entity(row)
+        for row in facts.rows(Role.DISK_LATENCY, scope)
+        if facts.rich.meanings[row].worse is Bad.UP and np.isfinite(facts.rise(row)) and facts.z(row) < HEALTHY_Z
+    }
+    rest = scope - well
+    return hurting(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), rest) or hurting(facts, (Role.DISK_BUSY,), rest)
 
 
 def storage_claim(
@@ -63,12 +82,13 @@ def neighbour_on(facts: Facts, resource: str, since: float, roles: tuple[Role, .
 
 
 def memory_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | None:
-    """Memory pressure: stalls, major faults or swapping up, with little memory left."""
+    """Memory pressure: tasks stall for memory, or faults and swapping are up with little memory left."""
     pressed = hurting(facts, (Role.MEM_PRESSURE,), scope)
     for row in pressed:
         host = facts.entity(row)
         scarce = [r for r in facts.rows(Role.MEM_FREE, {host}) if facts.fell(r, 0.3)]
-        if scarce or not facts.rows(Role.MEM_FREE, {host}):
+        stalled = "pressure" in facts.rich.panel.metrics[row] and facts.shifts.level[row] >= PRESSED  # proof by itself
+        if stalled or scarce or not facts.rows(Role.MEM_FREE, {host}):
             proof = tuple(map(facts.evidence, (row, *scarce[:1])))
             return Claim(cause=Cause.MEMORY_PRESSURE, subject=host, row=row, weight=weight, evidence_for=proof)
     return None

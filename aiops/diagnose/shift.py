@@ -30,6 +30,8 @@ CLEAR_Z = 5.0
 """Peak of the SLI, in scales, above which its own change point is trusted."""
 CAP_Z = 10.0
 """Deviation at which one column stops counting for more, so that one spike does not outweigh a plateau."""
+UNDERWAY = 0.25
+"""Share of the lasting peak from which a change is under way: a small drift before a leap is not its beginning."""
 FRESH_S = 60.0
 """Stretch before the onset that a row must have been normal in, to have begun with it."""
 SMOOTH_S = 30.0
@@ -97,17 +99,19 @@ def baseline_end(times: Floats, step_s: float, at: float) -> int:
     return max(late, known // 2, min(1, len(times)))
 
 
-def robust(values: Floats, floor: float = FLOOR) -> tuple[Floats, Floats]:
-    """(m,) median and scale of (m, t): 1.4826 MAD, mean deviation where that is 0, at least `floor` of the median."""
+def robust(values: Floats, tiny: Floats | float = TINY) -> tuple[Floats, Floats]:
+    """(m,) median and scale of (m, t): 1.4826 MAD, mean deviation where that is 0, at least `FLOOR` of the median.
+
+    The scale of a row that has only ever been 0 is `tiny`.
+    """
     with np.errstate(invalid="ignore"):
         usual = nan_median(values)
         off = np.abs(values - usual[:, None])
         mad, count = nan_median(off), np.isfinite(off).sum(axis=1)
         mean = np.where(np.isfinite(off), off, 0.0).sum(axis=1) / np.maximum(count, 1)
         scale = np.where(mad > 0, 1.4826 * mad, 1.2533 * mean)  # both estimate a normal's sigma
-        scale = np.maximum(scale, floor * np.abs(usual))
-    tiny = np.where(scale > 0, scale, TINY)
-    return usual, np.where(np.isfinite(scale), tiny, np.nan)
+        scale = np.maximum(scale, FLOOR * np.abs(usual))
+    return usual, np.where(np.isfinite(scale), np.where(scale > 0, scale, tiny), np.nan)
 
 
 def nan_median(values: Floats) -> Floats:
@@ -150,9 +154,12 @@ def find_window(track: Floats, panel: Panel, at: float) -> Window:
     """
     start = baseline_end(panel.times, panel.step_s, at)
     end = len(panel.times)
-    late = np.minimum(np.where(np.isfinite(track[start:end]), track[start:end], 0.0), CAP_Z)
+    whole = np.where(np.isfinite(track[start:end]), track[start:end], 0.0)
+    late = np.minimum(whole, CAP_Z)
     peak = _lasting(late)
     first, last = _heaviest(late - max(1.5, min(3.0, peak / 2)))
+    underway = np.flatnonzero(_paired(whole)[first : last + 1] >= UNDERWAY * _lasting(whole))
+    first += int(underway[0]) if len(underway) else 0
     clear = peak >= CLEAR_Z
     smooth = max(3, round(SMOOTH_S / panel.step_s))
     if not clear:
@@ -172,10 +179,12 @@ def find_window(track: Floats, panel: Panel, at: float) -> Window:
 
 def _lasting(late: Floats) -> float:
     """Highest level that two columns in a row reach, or that the newest one does: a single spike is no fault."""
-    if not len(late):
-        return 0.0
-    pairs = np.minimum(late[:-1], late[1:])
-    return float(max(pairs.max(initial=0.0), late[-1]))
+    return float(_paired(late).max(initial=0.0))
+
+
+def _paired(late: Floats) -> Floats:
+    """(t,) the level that a column and the next both reach; the newest column's own."""
+    return np.asarray(np.minimum(late, np.append(late[1:], np.inf)))
 
 
 def _heaviest(weights: Floats) -> tuple[int, int]:
@@ -198,7 +207,7 @@ def measure(panel: Panel, meanings: tuple[Meaning, ...], window: Window) -> Shif
     """Score every row of the panel against its own past. One pass, no loop over rows."""
     sign = signs(meanings)
     worse = panel.values * sign[:, None]
-    usual, scale = robust(worse[:, : window.baseline])
+    usual, scale = robust(worse[:, : window.baseline], np.array([LEAST.get(m.role, TINY) for m in meanings]))
     scale = np.maximum(scale, np.array([LEAST.get(m.role, 0.0) for m in meanings]))
     guard = 1  # sampling phases differ between sources: a neighbour may show it one column earlier or later
     low, high = max(0, window.onset - guard), min(worse.shape[1], window.end + guard)

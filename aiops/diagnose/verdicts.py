@@ -7,13 +7,23 @@ that must be there and evidence that must not. A rule returns a `Claim` or nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from aiops.diagnose.facts import SURE_RATIO, Facts
 from aiops.diagnose.meaning import Role
-from aiops.diagnose.resources import Claim, cpu_claim, fought_over, gpu_reason, hurting, memory_claim, net_claim, storage_claim
+from aiops.diagnose.resources import (
+    Claim,
+    cpu_claim,
+    fought_over,
+    gpu_reason,
+    hurting,
+    memory_claim,
+    net_claim,
+    slow_storage,
+    storage_claim,
+)
+from aiops.diagnose.split import Split, more_work
 from aiops.model import Cause
 
 MATTERS = 0.3
@@ -24,38 +34,10 @@ MOST = 4
 """Ranks named at most: more slow ones without a common reason are one unknown reason."""
 UNHOOKED = 0.5
 """Weight of a claim that rests on a resource in trouble alone, without the seconds that it cost."""
+IN_PROPORTION = 1.5
+"""How much more than in proportion a step may grow with the work in it: caches and queues get fuller."""
 WHOLE = 0.75
 """Share of the ranks from which a rise is one of the whole job."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """One job's step: row of its step time, its extra seconds, and per-rank rises (s per step) by row."""
-
-    step: int
-    extra_s: float
-    data: Mapping[int, float]
-    comm: Mapping[int, float]
-    compute: Mapping[int, float]
-
-
-def split_of(facts: Facts) -> Split | None:
-    """The split of the job that the SLI belongs to, where its step time rose and anything of the split is measured."""
-    steps = facts.rows(Role.STEP)
-    step = facts.sli if facts.sli in steps else next(iter(steps), None)
-    if step is None or not facts.rose(step):
-        return None
-    data, comm, compute = (_rises(facts, role) for role in (Role.DATA_WAIT, Role.COMM_WAIT, Role.COMPUTE))
-    if not (data or comm or compute):
-        return None
-    return Split(step=step, extra_s=facts.rise(step), data=data, comm=comm, compute=compute)
-
-
-def _rises(facts: Facts, role: Role) -> dict[int, float]:
-    """Rise per rank; rows of jobs, stages and collectives are sums over ranks and are left out where ranks report."""
-    rows = [row for row in facts.rows(role) if np.isfinite(facts.rise(row))]
-    ranks = [row for row in rows if facts.graph.type(facts.entity(row)) not in ("job", "stage", "collective")]
-    return {row: facts.rise(row) for row in (ranks or rows)}
 
 
 def job_claims(facts: Facts, split: Split) -> tuple[Claim, ...]:
@@ -63,19 +45,41 @@ def job_claims(facts: Facts, split: Split) -> tuple[Claim, ...]:
     need = MATTERS * split.extra_s
     data = {row: s for row, s in split.data.items() if s >= need}
     compute = {row: s for row, s in split.compute.items() if s >= need}
-    least_wait = min(split.comm.values(), default=0.0)
     claims: list[Claim | None] = []
     if data:
         claims.append(_data_claim(facts, split, data))
     if compute:
         claims += _compute_claims(facts, split)
-    if least_wait >= need and not any(s >= ALIKE * least_wait for s in (*data.values(), *compute.values())):
-        claims.append(net_claim(facts, least_wait / split.extra_s))
-    elif not data and not compute and len(split.comm) > 1 and max(split.comm.values()) >= need:
-        late = min(split.comm, key=lambda row: split.comm[row])  # its own computing is not measured, but all wait for it
-        claims.append(_rank_claim(facts, late, max(split.comm.values()) / split.extra_s))
+    claims += _wait_claims(facts, split, bool(data), bool(compute))
     found = [_priced(facts, split, claim) for claim in claims if claim is not None]
+    load = _load_claim(facts, split)
+    if load is not None:  # what the owner asked for explains the seconds, whichever part of the step shows them
+        return (_priced(facts, split, load), *(claim for claim in found if claim.cause is not Cause.LOAD_CHANGE))
     return tuple(sorted(found, key=lambda claim: -claim.weight))
+
+
+def _load_claim(facts: Facts, split: Split) -> Claim | None:
+    """More work in every step of every rank, and a step not much longer than that asks for."""
+    more = more_work(facts)
+    if not more or split.extra_s > IN_PROPORTION * facts.ratio(more[0]) * abs(float(facts.shifts.usual[split.step])):
+        return None
+    jobs = [row for row in more if facts.graph.type(facts.entity(row)) == "job"]
+    row = (jobs or more)[0]
+    proof = (facts.evidence(row, f"work per step of {facts.entity(row)}"),)
+    return Claim(cause=Cause.LOAD_CHANGE, subject=facts.entity(split.step), row=row, weight=1.0, evidence_for=proof)
+
+
+def _wait_claims(facts: Facts, split: Split, data: bool, compute: bool) -> list[Claim | None]:
+    """Waiting for each other: what all ranks share is the network's, the spread is for the rank that waits least."""
+    waits = split.comm
+    need, least = MATTERS * split.extra_s, min(waits.values(), default=0.0)
+    spread = max(waits.values(), default=0.0) - least
+    if len(waits) > 1 and not data and not compute and spread >= max(need, least):
+        late = min(waits, key=lambda row: waits[row])  # its own computing is not measured, but all wait for it
+        return [_rank_claim(facts, late, spread / split.extra_s)]
+    if least >= need and not any(s >= ALIKE * least for s in (*split.data.values(), *split.compute.values()) if s >= need):
+        return [net_claim(facts, least / split.extra_s)]
+    return []
 
 
 def _priced(facts: Facts, split: Split, claim: Claim) -> Claim:
@@ -107,7 +111,7 @@ def _data_claim(facts: Facts, split: Split, data: Mapping[int, float]) -> Claim:
     memory = memory_claim(facts, scope, weight)
     if memory is not None:
         return memory
-    storage = hurting(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), scope) or hurting(facts, (Role.DISK_BUSY,), scope)
+    storage = slow_storage(facts, scope)
     cpu = fought_over(facts, scope)
     if storage:
         against = tuple(facts.evidence(row) for row in cpu[:1])
@@ -129,7 +133,7 @@ def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
     need = MATTERS * split.extra_s
     left = dict(split.compute)
     claims: list[Claim | None] = []
-    shared = float(np.quantile(list(left.values()), 1 - WHOLE)) if len(left) > 1 else 0.0
+    shared = float(np.quantile(list(left.values()), 1 - WHOLE))  # a lone rank is the whole job: it can lag behind nobody
     if shared >= need:
         claims.append(_whole_claim(facts, left, float(np.median(list(left.values()))) / split.extra_s))
         left = _peeled(left, left)
@@ -154,13 +158,11 @@ def _peeled(left: Mapping[int, float], members: Iterable[int]) -> dict[int, floa
 def _whole_claim(facts: Facts, slow: Mapping[int, float], weight: float) -> Claim | None:
     """All ranks compute longer: more work per step, else something that they share."""
     worst = max(slow, key=lambda row: slow[row])
-    more = [row for row in facts.rows(Role.SAMPLES) if facts.rose(row, 0.1)]
+    more = more_work(facts)
     if more:
-        jobs = [row for row in more if facts.graph.type(facts.entity(row)) == "job"]
-        row = (jobs or more)[0]
-        job = facts.entity(facts.rows(Role.STEP)[0]) if facts.rows(Role.STEP) else facts.entity(row)
-        proof = (facts.evidence(worst), facts.evidence(row, f"work per step of {facts.entity(row)}"))
-        return Claim(cause=Cause.LOAD_CHANGE, subject=job, row=row, weight=weight, evidence_for=proof)
+        job = facts.entity(facts.rows(Role.STEP)[0]) if facts.rows(Role.STEP) else facts.entity(more[0])
+        proof = (facts.evidence(worst), facts.evidence(more[0], f"work per step of {facts.entity(more[0])}"))
+        return Claim(cause=Cause.LOAD_CHANGE, subject=job, row=more[0], weight=weight, evidence_for=proof)
     shared = gpu_reason(facts, facts.scope, worst, weight) or memory_claim(facts, facts.scope, weight)
     return shared or cpu_claim(facts, facts.scope, weight)
 
@@ -203,7 +205,7 @@ def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
 def unhooked_claims(facts: Facts) -> tuple[Claim, ...]:
     """Causes of a slower step of which no split is measured: whatever the job depends on and is in trouble. Half as sure."""
     scope = facts.scope
-    storage = hurting(facts, (Role.DISK_LATENCY, Role.DISK_QUEUE), scope)
+    storage = slow_storage(facts, scope)
     proof = tuple(facts.evidence(row) for row in storage[:2])
     slow = facts.sli if facts.sli is not None else -1
     choices = (

@@ -135,6 +135,7 @@ def _attempt(name: str, names: Sequence[str], seed: int, rng: np.random.Generato
         "onset": start + onset,
         "visible": start + visible,
         "hurt": round(hurt, 3),
+        "pinned": world.pinned_utilisation,
     }
     if len(blows) > 1:
         truth |= {"entities": blamed, "verdicts": [kind.verdict for kind in kinds], "kinds": list(names)}

@@ -1,0 +1,213 @@
+"""The simulator campaign of `rootcause.py`: many cases of every kind of fault, asked early, late and half blind.
+
+    bench/rootcause.py --campaign 50 [--kinds straggler,thermal] [--seed 1000] [--answers FILE]
+
+Every case is made in memory from its seed and diagnosed 10 s after the fault became visible at 1 Hz, again as if the detector
+had been 60 s late, and again with one metric in ten lost. Each answer is a line of FILE as soon as it is there, so that a
+campaign may be run in pieces; the tables are over all lines of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiops.diagnose.analysis import analyse
+from aiops.diagnose.panel import Panel, is_counter, rate
+from aiops.diagnose.topology import parse_topology
+from aiops.sim.faults.cases import TWO, Case, make_case
+from aiops.sim.faults.kinds import KINDS
+from aiops.sim.faults.score import ABSTAINED, Outcome, Question, figures, judge, question
+
+DECIDE_S = 10.0
+"""The decision is due this long after the fault became visible (issue)."""
+EARLY_S = (2.0, 4.0, 6.0, 8.0)
+"""Earlier looks at the same case: when was the answer right for good?"""
+VARIANTS = {"in time": (0.0, 0.0), "60 s late": (60.0, 0.0), "1 in 10 lost": (0.0, 0.1)}
+STALLS = {
+    "io_stall": ("storage_slow", "storage_neighbour"),
+    "prep_stall": ("host_cpu",),
+    "net_contention": ("net_congestion", "slow_link"),
+    "straggler": ("straggler",),
+}
+"""The four that must not be mixed up, and the kinds of fault that cause them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answered question; `said` is the verdict as given, `verdict` as judged, `decided_s` after visible (inf: never)."""
+
+    kind: str
+    seed: int
+    variant: str
+    truth: str
+    said: str
+    verdict: str
+    place: int
+    both: bool
+    chance: float
+    confidence: float
+    pinned: bool
+    decided_s: float
+    cpu_s: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """As the simulator's own scorer takes it."""
+        return Outcome(self.kind, self.truth, self.verdict, self.place, self.both, self.chance)
+
+
+def ask(case: Case, q: Question) -> tuple[Outcome, str, float]:
+    """The product's answer: judged, as said, and its confidence."""
+    report = analyse(to_panel(q), parse_topology(q.topology, case.name), q.at, q.sli)
+    told = {"verdict": report.verdict.value, "causes": [{"entity": cause.entity} for cause in report.causes]}
+    return judge(case, told), report.verdict.value, report.confidence
+
+
+def to_panel(q: Question) -> Panel:
+    """What reading the case's file would give, without the file."""
+    values = [rate(row, q.times) if is_counter(metric) else row for _, metric, row in q.rows]
+    names = tuple(entity for entity, _, _ in q.rows)
+    metrics = tuple(metric for _, metric, _ in q.rows)
+    return Panel(
+        times=q.times, step_s=float(np.median(np.diff(q.times))), entities=names, metrics=metrics, values=np.array(values)
+    )
+
+
+def answers(kind: str, seed: int) -> Iterator[Answer]:
+    """All answers on one case."""
+    case = make_case(kind, seed)
+    due = case.truth["visible"] + DECIDE_S - case.truth["at"]
+    pinned = bool(case.truth["pinned"])
+    for variant, (lag, drop) in VARIANTS.items():
+        began = time.process_time()
+        outcome, said, sure = ask(case, question(case, due + lag, drop, seed))
+        took = time.process_time() - began
+        decided = decided_s(case, due) if variant == "in time" and outcome.right else np.inf
+        yield Answer(
+            kind=kind, seed=seed, variant=variant, truth=outcome.truth, said=said, verdict=outcome.verdict,
+            place=outcome.place, both=outcome.both, chance=outcome.chance, confidence=sure, pinned=pinned,
+            decided_s=decided, cpu_s=took,
+        )  # fmt: skip
+
+
+def decided_s(case: Case, due: float) -> float:
+    """Seconds after the fault was visible from which the answer was right for good."""
+    since = DECIDE_S
+    for early in reversed(EARLY_S):
+        if not ask(case, question(case, due - DECIDE_S + early))[0].right:
+            break
+        since = early
+    return since
+
+
+def run(kinds: Sequence[str], seeds: Sequence[int], into: Path) -> list[Answer]:
+    """Answer every case that the file does not hold yet; all answers of the file."""
+    from rich.console import Console
+    from rich.progress import track
+
+    known = load(into)
+    have = {(one.kind, one.seed) for one in known}
+    wanted = [(kind, seed) for kind in kinds for seed in seeds if (kind, seed) not in have]
+    with into.open("a") as file:
+        for kind, seed in track(wanted, description="cases", console=Console(stderr=True)):
+            for one in answers(kind, seed):
+                known.append(one)
+                file.write(json.dumps(asdict(one)) + "\n")
+            file.flush()
+    return known
+
+
+def load(path: Path) -> list[Answer]:
+    """Answers of a file, none where there is no file."""
+    names = {field.name for field in fields(Answer)}
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [Answer(**{k: v for k, v in json.loads(line).items() if k in names}) for line in lines]
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def report(known: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Print the tables of a campaign and return its figures."""
+    out = []
+    of = {variant: [one for one in known if one.variant == variant] for variant in VARIANTS}
+    scores = {variant: figures([one.outcome for one in group]) for variant, group in of.items()}
+    print(
+        f"\nsimulator campaign, {len(of['in time'])} cases\n  {'':14s}" + "".join(f"{name:>18s}" for name in scores["in time"])
+    )
+    for variant, found in scores.items():
+        print(f"  {variant:14s}" + "".join(f"{value:18.3f}" for value in found.values()))
+    print_kinds(of["in time"])
+    print_confusion(of["in time"])
+    base = scores["in time"]
+    out.append(_figure("typed macro-F1", base["macro_f1"], 0.93, chance=base["chance"]))
+    out.append(_figure("AC@1", base["ac1"], 0.95, chance=base["chance"]))
+    out.append(_figure("abstains on pure load changes", base["abstains_on_load"], 0.95))
+    out.append(_figure("cost of 60 s of lag, AC@1", base["ac1"] - scores["60 s late"]["ac1"], 0.02, "lower"))
+    out.append(_figure("cost of 60 s of lag, macro-F1", base["macro_f1"] - scores["60 s late"]["macro_f1"], 0.02, "lower"))
+    out.append(_figure("cost of 1 metric in 10 lost, AC@1", base["ac1"] - scores["1 in 10 lost"]["ac1"], 0.05, "lower"))
+    lost = base["macro_f1"] - scores["1 in 10 lost"]["macro_f1"]
+    out.append(_figure("cost of 1 metric in 10 lost, macro-F1", lost, 0.05, "lower"))
+    decided = [one.decided_s <= DECIDE_S for one in of["in time"] if one.truth not in ABSTAINED and one.kind != TWO]
+    out.append(_figure("right verdict within 10 s of visible", float(np.mean(decided)), 0.95))
+    for name, group in (("", of["in time"]), (", utilisation pinned at 99 %", [one for one in of["in time"] if one.pinned])):
+        worst = max(mixed_up(group).values(), default=0.0)
+        out.append(_figure(f"worst confusion among the four stalls{name}", worst, 0.03, "lower"))
+    out.append(_figure("false alarms on normal windows", base["false_alarms"], 0.05, "lower"))
+    return [one for one in out if np.isfinite(one["value"])]  # a campaign of some kinds only has no figure for the others
+
+
+def print_kinds(group: Sequence[Answer]) -> None:
+    """Per kind: n, verdict right, AC@1, median seconds to the answer."""
+    print(f"\n  {'kind':20s}{'n':>4s}{'right':>8s}{'AC@1':>8s}{'decided':>9s}   verdicts given")
+    for kind in (*KINDS, TWO):
+        mine = [one for one in group if one.kind == kind]
+        if mine:
+            right = np.mean([one.outcome.right for one in mine])
+            first, when = np.mean([one.place == 1 for one in mine]), np.median([one.decided_s for one in mine])
+            given = ", ".join(f"{verdict} {n}" for verdict, n in Counter(one.said for one in mine).most_common())
+            print(f"  {kind:20s}{len(mine):4d}{right:8.2f}{first:8.2f}{when:8.0f}s   {given}")
+
+
+def print_confusion(group: Sequence[Answer]) -> None:
+    """True against given verdicts, single faults and windows without."""
+    single = [one for one in group if one.kind != TWO]
+    given = sorted({one.verdict for one in single})
+    print(
+        "\n  confusion (rows: truth; columns: verdict as judged)\n  "
+        + " " * 17
+        + "".join(f"{name[:10]:>11s}" for name in given)
+    )
+    for truth in sorted({one.truth for one in single}):
+        row = Counter(one.verdict for one in single if one.truth == truth)
+        print(f"  {truth:17s}" + "".join(f"{row[name] or '.':>11}" for name in given))
+
+
+def mixed_up(group: Sequence[Answer]) -> Mapping[tuple[str, str], float]:
+    """Share of cases of one stall that were called another."""
+    found = {}
+    for truth, kinds in STALLS.items():
+        mine = [one for one in group if one.kind in kinds]
+        for other in STALLS:
+            if other != truth and mine:
+                found[truth, other] = float(np.mean([one.said == other for one in mine]))
+    return found
+
+
+def _figure(name: str, value: float, goal: float, better: str = "higher", **baseline: float) -> dict[str, Any]:
+    return {
+        "figure": f"campaign: {name}",
+        "value": value,
+        "unit": "ratio",
+        "goal": goal,
+        "better": better,
+        "baseline": baseline,
+    }
