@@ -118,10 +118,14 @@ class Daemon:
             refresh_findings(self.parts.store, self.parts.diagnosers, cluster, ask)
 
     def supervise(self) -> None:
-        """Between cycles, let a backend that runs processes itself look after them."""
+        """Between cycles, let a backend that runs processes itself look after them, or leave them to the one that leads."""
         backend = self.parts.house.backend
-        if isinstance(backend, Supervises) and self.parts.leadership.leads():
+        if not isinstance(backend, Supervises):
+            return
+        if self.parts.leadership.leads():
             backend.supervise(self.clock.now())
+        else:
+            backend.stand_down()
 
     def deliver(self) -> None:
         """Try the messages that are due."""

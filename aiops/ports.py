@@ -139,6 +139,10 @@ class Supervises(Protocol):
         """One step of supervision, in milliseconds; no decision and no admitted action."""
         ...
 
+    def stand_down(self) -> None:
+        """Another daemon leads: let go of what only one may hold, so that it can supervise; processes go on. Repeatable."""
+        ...
+
 
 class Notifier(Protocol):
     """One kind of receiver of alerts."""

@@ -119,3 +119,26 @@ def test_the_kill_signal_engages_the_switch_where_its_file_cannot_be_written(tmp
     switch = KillSwitch(tmp_path / "missing" / "kill")
     subject._halt(switch)
     assert switch.engaged()
+
+
+class Keeper(Moody):
+    """A cluster whose processes need a look every second, by one daemon at a time."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def supervise(self, now: float) -> None:
+        self.calls.append("supervise")
+
+    def stand_down(self) -> None:
+        self.calls.append("stand down")
+
+
+def test_a_daemon_that_lost_its_lead_lets_go_of_the_processes(daemon: Daemon, clock: ManualClock) -> None:
+    keeper = Keeper()
+    daemon.parts = cast(Parts, SimpleNamespace(leadership=daemon.parts.leadership, house=SimpleNamespace(backend=keeper)))
+    daemon.lease()
+    daemon.supervise()
+    clock.advance(30.0)  # suspended: the lease ran out meanwhile
+    daemon.supervise()
+    assert keeper.calls == ["supervise", "stand down"]

@@ -192,6 +192,12 @@ class LocalBackend:
             book.put(replace(book.state, units={}))
             return count
 
+    def stand_down(self) -> None:
+        """Leave the state directory to another process; the next look takes it again, as it then is."""
+        with self._lock:
+            self._journal.close()
+            self._supervisor.stand_down()
+
     def close(self) -> None:
         """Let go of files and threads; services and jobs go on."""
         with self._lock:

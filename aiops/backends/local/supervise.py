@@ -215,6 +215,12 @@ class Supervisor:
             n for n, link in rows if link.kind in ("device", "storage") and link.device and device_number(link.device)
         )
 
+    def stand_down(self) -> None:
+        """Leave the processes to another supervisor; what was signalled is its business then."""
+        self._signalled.clear()
+        self.spawner.reap()
+        self.book.close()
+
     def close(self) -> None:
         """Let go; processes go on."""
         self._checks.close()

@@ -238,3 +238,19 @@ def test_one_state_directory_has_one_supervisor(stage: LocalStage) -> None:
     with pytest.raises(Unreadable, match="another process supervises it"):
         second.observe(stage.now())
     second.close()
+
+
+def test_a_supervisor_that_stands_down_leaves_its_units_to_the_next_and_may_come_back(stage: LocalStage) -> None:
+    admission = admit(scale(stage.until(settled).services[0], 3))
+    before = stage.living()
+    stage.backend.stand_down()
+    second = LocalBackend(stage.backend.settings)
+    try:
+        assert second.apply(admission, stage.now()).outcome is Outcome.DONE
+        with pytest.raises(Unreadable, match="another process supervises it"):
+            stage.observe()
+    finally:
+        second.close()
+    assert stage.until(settled).services[0].replicas == 3
+    assert stage.backend.apply(admission, stage.now()).outcome is Outcome.ALREADY
+    assert before.items() <= stage.living().items() and len(stage.living()) == 3

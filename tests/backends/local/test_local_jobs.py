@@ -127,12 +127,12 @@ def test_a_queue_over_its_quota_waits_until_another_lends(make: Make) -> None:
 def test_a_migrating_job_takes_any_place_when_its_own_stays_taken(make: Make, tmp_path: Path) -> None:
     two = {"n0": {"gpus": 1}, "n1": {"gpus": 1}}
     stage = make({"train": job()}, nodes=two)
-    seen = the(running(stage))
+    cluster = running(stage)
+    seen, uid = the(cluster), next(node.uid for node in cluster.nodes if node.name == "n1")
     (tmp_path / "model").write_bytes(b"weights")
     acknowledge(stage, seen.run_id, tmp_path / "model")
     wish = Migrate(job="train", run_id=seen.run_id, on_nodes=("n0",), to_nodes=("n1",), checkpoint="c1", gpus=1)
-    assert do(stage, wish) is Outcome.DONE
-    uid = next(node for node in stage.observe().nodes if node.name == "n1").uid
+    assert do(stage, wish) is Outcome.DONE  # no look from here to the cordon: it might place the run on n1 already
     do(stage, Cordon(node="n1", uid=uid, reason="broke meanwhile"), "a2")
     stage.until(lambda cluster: the(cluster).state is JobState.QUEUED)
     stage.offset = 60.0
