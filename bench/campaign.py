@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from aiops.diagnose.analysis import analyse
+from aiops.diagnose.analysis import Analysis, investigate
+from aiops.diagnose.confidence import Readings, confidence
 from aiops.diagnose.panel import Panel, is_counter, rate
 from aiops.diagnose.topology import parse_topology
 from aiops.sim.faults.cases import TWO, Case, make_case
@@ -53,10 +54,15 @@ class Answer:
     place: int
     both: bool
     chance: float
-    confidence: float
+    readings: dict[str, Any]
     pinned: bool
     decided_s: float
     cpu_s: float
+
+    @property
+    def confidence(self) -> float:
+        """As reported, by the constants of today."""
+        return confidence(Readings(**self.readings))
 
     @property
     def outcome(self) -> Outcome:
@@ -64,11 +70,11 @@ class Answer:
         return Outcome(self.kind, self.truth, self.verdict, self.place, self.both, self.chance)
 
 
-def ask(case: Case, q: Question) -> tuple[Outcome, str, float]:
-    """The product's answer: judged, as said, and its confidence."""
-    report = analyse(to_panel(q), parse_topology(q.topology, case.name), q.at, q.sli)
-    told = {"verdict": report.verdict.value, "causes": [{"entity": cause.entity} for cause in report.causes]}
-    return judge(case, told), report.verdict.value, report.confidence
+def ask(case: Case, q: Question) -> tuple[Outcome, Analysis]:
+    """The product's answer, judged."""
+    found = investigate(to_panel(q), parse_topology(q.topology, case.name), q.at, q.sli)
+    causes = [{"entity": cause.entity} for cause in found.report.causes]
+    return judge(case, {"verdict": found.report.verdict.value, "causes": causes}), found
 
 
 def to_panel(q: Question) -> Panel:
@@ -88,13 +94,13 @@ def answers(kind: str, seed: int) -> Iterator[Answer]:
     pinned = bool(case.truth["pinned"])
     for variant, (lag, drop) in VARIANTS.items():
         began = time.process_time()
-        outcome, said, sure = ask(case, question(case, due + lag, drop, seed))
+        outcome, found = ask(case, question(case, due + lag, drop, seed))
         took = time.process_time() - began
         decided = decided_s(case, due) if variant == "in time" and outcome.right else np.inf
         yield Answer(
-            kind=kind, seed=seed, variant=variant, truth=outcome.truth, said=said, verdict=outcome.verdict,
-            place=outcome.place, both=outcome.both, chance=outcome.chance, confidence=sure, pinned=pinned,
-            decided_s=decided, cpu_s=took,
+            kind=kind, seed=seed, variant=variant, truth=outcome.truth, said=found.report.verdict.value,
+            verdict=outcome.verdict, place=outcome.place, both=outcome.both, chance=outcome.chance,
+            readings=asdict(found.readings), pinned=pinned, decided_s=decided, cpu_s=took,
         )  # fmt: skip
 
 

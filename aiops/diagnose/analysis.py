@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiops.diagnose.confidence import confidence
+from aiops.diagnose.confidence import Readings, confidence, readings
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.facts import Facts, by_role
 from aiops.diagnose.graph import Graph
@@ -47,10 +47,11 @@ def investigate(panel: Panel, graph: Graph, at: float, sli: str | None = None) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """A report, the facts behind it (for pictures and benches), and whether the SLI got worse at all."""
+    """A report, the facts behind it and what its confidence was read from, and whether the SLI got worse at all."""
 
     report: Report
     facts: Facts
+    readings: Readings
     noticed: bool
 
 
@@ -60,7 +61,17 @@ def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
     facts = gather(rich, graph, at, sli)
     ranked = suspects(rich, facts.shifts, graph, sli)
     claims = judge(facts, ranked, at)
-    return Analysis(report=_report(facts, ranked, claims, at), facts=facts, noticed=noticed(facts))
+    seen = readings(facts, ranked, claims)
+    report = Report(
+        at=at,
+        sli=facts.series(facts.sli) if facts.sli is not None else None,
+        onset=_onset(facts),
+        verdict=claims[0].cause if claims else Cause.UNKNOWN,
+        confidence=confidence(seen),
+        causes=hypotheses(facts, ranked, claims),
+        notes=_notes(facts),
+    )
+    return Analysis(report=report, facts=facts, readings=seen, noticed=noticed(facts))
 
 
 def gather(rich: Rich, graph: Graph, at: float, sli: int | None) -> Facts:
@@ -96,19 +107,10 @@ def _default_sli(rich: Rich, graph: Graph) -> int | None:
     return top[0] if len(top) == 1 else None
 
 
-def _report(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...], at: float) -> Report:
-    verdict = claims[0].cause if claims else Cause.UNKNOWN
-    window = facts.window
-    onset = float(facts.rich.panel.times[window.onset]) if window.clear and window.onset < len(facts.rich.panel.times) else None
-    return Report(
-        at=at,
-        sli=facts.series(facts.sli) if facts.sli is not None else None,
-        onset=onset,
-        verdict=verdict,
-        confidence=confidence(facts, ranked, claims),
-        causes=hypotheses(facts, ranked, claims),
-        notes=_notes(facts),
-    )
+def _onset(facts: Facts) -> float | None:
+    """Time of the change point, None where there is no clear one."""
+    times, window = facts.rich.panel.times, facts.window
+    return float(times[window.onset]) if window.clear and window.onset < len(times) else None
 
 
 def hypotheses(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...]) -> tuple[Hypothesis, ...]:

@@ -8,6 +8,8 @@ those one looked at. `bench/rootcause.py` prints confidence against hit rate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from aiops.diagnose.facts import Facts
@@ -24,12 +26,34 @@ NO_GRAPH = 0.85
 """Factor without a topology: AC@1 falls from .81 to .69 on PetShop and from .88 to .63 on Nezha."""
 
 
-def confidence(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...]) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What confidence is read from: `lead` 0..1, `typed` evidence, `strength` 0..1 of the SLI's change, and what limits it."""
+
+    lead: float
+    typed: float
+    strength: float
+    graph: bool
+    named: bool
+    noticed: bool
+
+
+def readings(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...]) -> Readings:
+    """The readings of one diagnosis."""
+    return Readings(
+        lead=lead(ranked),
+        typed=float(bool(claims) and claims[0].weight > 0),
+        strength=min(max(facts.window.strength, 0.0), 10.0) / 10.0,
+        graph=bool(facts.graph.causes),
+        named=bool(claims),
+        noticed=facts.sli is None or noticed(facts),
+    )
+
+
+def confidence(seen: Readings) -> float:
     """Probability in 0..1 that the first cause is right."""
-    typed = float(bool(claims) and claims[0].weight > 0)
-    strength = min(max(facts.window.strength, 0.0), 10.0) / 10.0
-    sure = 1.0 / (1.0 + np.exp(-(INTERCEPT + LEAD * lead(ranked) + TYPED * typed + STRENGTH * strength)))
-    sure *= 1.0 if facts.graph.causes else NO_GRAPH
-    if not claims:
-        sure = min(sure, ABSTAIN if facts.sli is None or noticed(facts) else QUIET)
+    sure = 1.0 / (1.0 + np.exp(-(INTERCEPT + LEAD * seen.lead + TYPED * seen.typed + STRENGTH * seen.strength)))
+    sure *= 1.0 if seen.graph else NO_GRAPH
+    if not seen.named:
+        sure = min(sure, ABSTAIN if seen.noticed else QUIET)
     return round(float(sure), 4)

@@ -108,10 +108,10 @@ class Facts:
         return Evidence(text=text, series=self.series(row), value=level if finite else None, baseline=usual if finite else None)
 
 
-def recent_facts(rich: Rich, graph: Graph, at: float) -> Facts:
-    """Facts on the last minute before `at` and what followed, for questions that have no SLI: sensors, limits of hosts."""
+def recent_facts(rich: Rich, graph: Graph, at: float, recent_s: float = RECENT_S) -> Facts:
+    """Facts on the last `recent_s` before `at` (three columns at least) and what followed, for what has no SLI of its own."""
     times = rich.panel.times
-    onset = max(0, min(int(np.searchsorted(times, at - RECENT_S)), len(times) - 1))
+    onset = max(0, min(int(np.searchsorted(times, at - recent_s)), len(times) - 3))
     baseline = min(baseline_end(times, rich.panel.step_s, at), max(onset, 1))
     window = Window(baseline=baseline, onset=onset, end=len(times), width=3, strength=0.0, clear=True)
     return Facts(

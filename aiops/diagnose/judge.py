@@ -22,6 +22,8 @@ WORSE_Z, WORSE_SCORE, WORSE_RATIO = 2.5, 3.5, 0.01
 """Scales, score and share by which an SLI must have got worse: together 5 % of normal windows of PetShop's 5-minute data."""
 SUSPECT_SCORE = 2.0
 """Least score of the first suspect where the SLI did get worse: a tail of one in fifty alone."""
+SENSOR_S = 8.0
+"""'Now' for a sensor: it breaks from one reading to the next, and the answer is due in 10 s."""
 NO_SERVICE = frozenset({"gpu", "loader", "volume", "nic", "link", "host", "collective", "job", "stage", "tenant", "rank"})
 """Types of entities that are no services."""
 LEAD = 0.35
@@ -30,7 +32,7 @@ LEAD = 0.35
 
 def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, ...]:
     """Claims, best first; empty where the truth is `unknown`."""
-    broken = sensor_claims(facts if facts.window.clear else recent_facts(facts.rich, facts.graph, at))
+    broken = sensor_claims(facts if facts.window.clear else recent_facts(facts.rich, facts.graph, at, SENSOR_S))
     if any(claim.row == facts.sli for claim in broken):
         return tuple(sorted(broken, key=lambda claim: claim.row != facts.sli))
     split = split_of(facts)
