@@ -31,6 +31,7 @@ from aiops.backends.local.declare import LocalSettings, read
 from aiops.backends.local.journal import Journal
 from aiops.backends.local.state import Phase
 from aiops.backends.local.supervise import Supervisor
+from aiops.clock import SystemClock
 from aiops.errors import Unreadable
 from aiops.model import Checkpoint, Cluster, Node
 
@@ -41,13 +42,21 @@ class LocalBackend:
     name: ClassVar[str] = "local"
     supports: frozenset[str] = preconditions.SUPPORTS
 
-    def __init__(self, settings: LocalSettings, failpoint: Callable[[str], None] = lambda point: None) -> None:
-        """`failpoint` is told the name of each point at which a crash would be interesting; tests die there."""
+    def __init__(
+        self,
+        settings: LocalSettings,
+        failpoint: Callable[[str], None] = lambda point: None,
+        elapsed: Callable[[], float] | None = None,
+    ) -> None:
+        """`failpoint` is told the name of each point at which a crash would be interesting; tests die there.
+
+        `elapsed` is a steady clock, by default the machine's: what tells a stepped wall clock from time that passed.
+        """
         self.settings = settings
         self._lock = threading.RLock()
         self._failpoint = failpoint
-        self._supervisor = Supervisor(settings, failpoint)
-        self._journal = Journal(settings.state_dir / "effects.jsonl")
+        self._supervisor = Supervisor(settings, failpoint, elapsed or SystemClock().elapsed)
+        self._journal = Journal(settings.state_dir / "effects.jsonl", failpoint)
 
     @classmethod
     def from_settings(cls, section: Mapping[str, Any], where: str) -> Self:
@@ -88,6 +97,7 @@ class LocalBackend:
         if action.kind not in self.supports:
             return Outcome.UNSUPPORTED, f"local backend has no {action.kind}"
         self._open()
+        self._supervisor.keep_time(now)
         known = self._known(admission)
         if known is not None:
             return known

@@ -35,19 +35,37 @@ class Ack:
     files: tuple[tuple[str, int, str], ...]
 
 
-def request(control: Path, ask: tuple[str, str, float], leader: Identity | None) -> None:
-    """Write the request (id, run_id, at) and ring the bell if the run said that it listens; a repeat rings no second time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bell:
+    """How a run is told that a request lies there: the process that was started, and the signal declared for it (or '')."""
+
+    leader: Identity | None
+    declared: str = ""
+
+
+def request(control: Path, ask: tuple[str, str, float], bell: Bell | None) -> None:
+    """Write the request (id, run_id, at) and ring the bell if the run listens; a repeat rings no second time."""
     id_, run_id, at = ask
     path = control / "checkpoint-request.json"
     if (disk.read(path) or {}).get("id") == id_:
         return
     disk.write(path, {"id": id_, "run_id": run_id, "at": at})
-    client = disk.read(control / "checkpoint-client.json")
-    match client:
-        case {"pid": int(pid), "signal": int(number), "run_id": str(run)} if run == run_id and leader is not None:
+    listener = _listener(control, run_id, bell) if bell is not None else None
+    if listener is not None and process.survives(*listener):
+        os.kill(*listener)
+
+
+def _listener(control: Path, run_id: str, bell: Bell) -> tuple[int, signal.Signals] | None:
+    """Which process takes which signal: what the run's client said, else the leader and the declared one; None: neither."""
+    if bell.leader is None:
+        return None
+    match disk.read(control / "checkpoint-client.json"):
+        case {"pid": int(pid), "signal": int(number), "run_id": str(run)} if run == run_id:
             seen = process.stat(pid)
-            if seen is not None and seen.session == leader.pid and number in (signal.SIGUSR1, signal.SIGUSR2):
-                os.kill(pid, number)
+            ours = seen is not None and seen.session == bell.leader.pid and number in (signal.SIGUSR1, signal.SIGUSR2)
+            return (pid, signal.Signals(number)) if ours else None
+    alive = bell.declared and process.alive(bell.leader, bell.leader.boot_id)
+    return (bell.leader.pid, signal.Signals[f"SIG{bell.declared}"]) if alive else None
 
 
 def speaks(control: Path, run_id: str) -> bool:

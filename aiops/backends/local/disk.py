@@ -15,9 +15,14 @@ _MOST = 64 * 2**20  # a file of ours is never near this; a larger one is not our
 
 def write(path: Path, value: object) -> None:
     """Durably replace `path` by the canonical JSON of `value`: all of it or nothing, also over a power cut."""
+    replace(path, codec.encode(value))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Durably replace `path` by `data`: all of it or nothing, also over a power cut."""
     beside = path.with_name(f".{path.name}.part")
     with beside.open("wb") as file:
-        file.write(codec.encode(value))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -58,6 +58,15 @@ def stopped(who: Identity) -> bool:
     return seen is not None and seen.state in "Tt"
 
 
+def survives(pid: int, number: signal.Signals) -> bool:
+    """True where the process catches, blocks or ignores the signal; one that does neither would die of most of them."""
+    try:
+        rows = dict(row.split(":\t", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in row)
+        return any(int(rows[mask], 16) >> (number - 1) & 1 for mask in ("SigCgt", "SigBlk", "SigIgn"))
+    except (OSError, KeyError, ValueError):
+        return False
+
+
 def signal_group(who: Identity | None, boot: str, number: signal.Signals) -> bool:
     """Send to the whole process group that `who` leads; False, and no signal, unless it is alive and the leader."""
     if who is None or not alive(who, boot):

@@ -131,6 +131,14 @@ class ShareRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far the wall clock was ahead of the steady one on this boot; see `steady.py`."""
+
+    boot_id: str
+    ahead_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """All of it. `serial` numbers units for ever; `fences` remembers the highest fence per hold name."""
 
@@ -143,6 +151,7 @@ class State:
     fences: Mapping[str, int] = field(default_factory=dict)
     caps: Mapping[str, ShareRecord] = field(default_factory=dict)
     guarantees: Mapping[str, ShareRecord] = field(default_factory=dict)
+    mark: Mark | None = None
 
     def with_unit(self, unit: Unit) -> State:
         """With `unit` added or replaced."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aiops import codec
-from aiops.backends.local import checkpoint, disk, drain, endpoints, jobs, machine, services
+from aiops.backends.local import checkpoint, disk, drain, endpoints, jobs, machine, services, steady
 from aiops.backends.local.cgroups import Cgroups, device_number
 from aiops.backends.local.declare import Health, LocalSettings, Run
 from aiops.backends.local.health import Checks
@@ -27,8 +27,9 @@ from aiops.model import JobState, Node
 class Supervisor:
     """Owns the processes of one state directory. Not thread-safe: its owner holds a lock."""
 
-    def __init__(self, settings: LocalSettings, failpoint: Callable[[str], None]) -> None:
+    def __init__(self, settings: LocalSettings, failpoint: Callable[[str], None], elapsed: Callable[[], float]) -> None:
         self.settings = settings
+        self._elapsed = elapsed
         self.book = Book(settings.state_dir)
         self.spawner = Spawner(settings.state_dir, failpoint)
         self.cgroups = Cgroups.detect(settings.cgroups == "auto")
@@ -42,6 +43,7 @@ class Supervisor:
         """One pass; the nodes it saw. Raises Unreadable where state, /proc or NVML cannot be read or written."""
         self.book.open()
         try:
+            self.keep_time(now)
             return self._step(now)
         except OSError as error:
             raise Unreadable(f"local backend: {error}") from None
@@ -66,6 +68,12 @@ class Supervisor:
         self.spawner.reap()
         self.enforce(now)
         return machine.renewed(nodes, self.book.state)
+
+    def keep_time(self, now: float) -> None:
+        """Move deadlines along where the wall clock was stepped; before anything is judged by `now`."""
+        state = steady.corrected(self.book.state, now, self._elapsed(), self.spawner.boot)
+        if state is not self.book.state:
+            self.book.put(state)
 
     def _look(self, state: State) -> tuple[State, dict[str, int | None]]:
         """The state with identities as claimed on disk, and how each unit that is gone ended."""
@@ -121,7 +129,13 @@ class Supervisor:
         return state
 
     def _speaking(self, state: State) -> frozenset[str]:
-        return frozenset(job.id for job in state.jobs.values() if job.unit and checkpoint.speaks(self.control(job), job.run_id))
+        """Jobs whose present run takes checkpoint requests: it said so itself, or its declaration names a signal."""
+        live = [job for job in state.jobs.values() if job.unit and job.id in self.settings.jobs]
+        return frozenset(
+            job.id
+            for job in live
+            if self.settings.jobs[job.id].checkpoint_signal or checkpoint.speaks(self.control(job), job.run_id)
+        )
 
     def _port(self, state: State) -> int:
         low, high = self.settings.ports
@@ -185,7 +199,9 @@ class Supervisor:
     def _guide(self, job: JobRecord, unit: Unit) -> None:
         control = self.control(job)
         if job.requested and job.requested_at is not None:
-            checkpoint.request(control, (job.requested, job.run_id, job.requested_at), unit.identity)
+            spec = self.settings.jobs.get(job.id)
+            bell = checkpoint.Bell(leader=unit.identity, declared=spec.checkpoint_signal if spec else "")
+            checkpoint.request(control, (job.requested, job.run_id, job.requested_at), bell)
         if job.knobs and disk.read(control / "knobs.json") != dict(job.knobs):
             disk.write(control / "knobs.json", job.knobs)
         if unit.identity is None:

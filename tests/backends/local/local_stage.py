@@ -41,19 +41,19 @@ def job(**changes: Any) -> dict[str, Any]:
 
 
 class LocalStage:
-    """Implements `aiops.testing.backend.Stage`. `offset` moves the `now` that is handed to the backend."""
+    """Implements `aiops.testing.backend.Stage`. `offset` lets time pass, `stepped` steps the wall clock alone."""
 
     def __init__(self, directory: Path, section: dict[str, Any]) -> None:
         self.directory = directory / "state"
         first = 30000 + (os.getpid() * 7 + abs(hash(directory)) // 8) % 300 * 100
         self.section = {"state_dir": str(self.directory), "ports": [first, first + 99], "cgroups": "off", **section}
-        self.offset = 0.0
+        self.offset = self.stepped = 0.0
         self.dies_at = ""
         self.backend = self._new()
 
     def _new(self) -> LocalBackend:
         backend = LocalBackend.from_settings(self.section, "test")
-        return LocalBackend(backend.settings, self._failpoint)
+        return LocalBackend(backend.settings, self._failpoint, lambda: SystemClock().elapsed() + self.offset)
 
     def _failpoint(self, point: str) -> None:
         if point == self.dies_at:
@@ -61,7 +61,7 @@ class LocalStage:
             raise ReplyLost(point)
 
     def now(self) -> float:
-        return SystemClock().now() + self.offset
+        return SystemClock().now() + self.offset + self.stepped
 
     def observe(self) -> Cluster:
         return self.backend.observe(self.now())

@@ -405,3 +405,32 @@ def test_a_slot_has_no_power_limit(make: Make) -> None:
     stage = make({})
     stage.observe()
     assert do(stage, SetPowerLimit(node="n0", gpu="SLOT-n0-0", watts=300, was=None)) is Outcome.FAILED
+
+
+# -- a signal of the job's own ------------------------------------------------------------------------------------------
+
+
+def test_a_declared_signal_tells_a_job_without_our_client_to_write_its_checkpoint(make: Make, tmp_path: Path) -> None:
+    saves = (
+        "import signal, time, pathlib\n"
+        f"signal.signal(signal.SIGUSR2, lambda *_: pathlib.Path({str(tmp_path / 'saved')!r}).touch())\n"
+        f"pathlib.Path({str(tmp_path / 'up')!r}).touch()\n"
+        "while True: time.sleep(0.01)"
+    )
+    stage = make({"train": job(command=python(saves), checkpoint_signal="USR2")})
+    run = the(running(stage)).run_id
+    stage.until(lambda _: (tmp_path / "up").exists())
+    assert do(stage, RequestCheckpoint(job="train", run_id=run)) is Outcome.DONE
+    stage.until(lambda _: (tmp_path / "saved").exists())
+    assert the(stage.observe()).state is JobState.RUNNING
+
+
+def test_a_declared_signal_is_not_sent_to_a_run_that_would_die_of_it(make: Make) -> None:
+    stage = make({"train": job(checkpoint_signal="USR1")})  # `sleep` has no handler: the signal would end it
+    run = the(running(stage)).run_id
+    before = stage.living()
+    stage.environment(next(iter(before)))  # by now it is the command
+    assert do(stage, RequestCheckpoint(job="train", run_id=run)) is Outcome.DONE
+    asked = orjson.loads((control(stage) / "checkpoint-request.json").read_bytes())
+    assert asked["run_id"] == run
+    assert stage.living() == before and the(stage.observe()).state is JobState.RUNNING
