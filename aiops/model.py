@@ -298,6 +298,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Knob:
+    """A number of a running job that may be tuned (loader threads, compression level), within its declared hard bounds."""
+
+    name: str
+    value: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A queued or running job. `run_id` identifies this run: (id, run_id) never names another execution."""
 
@@ -329,6 +339,7 @@ class Job:
     compresses: bool = False
     volumes: tuple[str, ...] = ()
     reason: str = ""
+    knobs: tuple[Knob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,10 +396,21 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one owner (`job/NAME`, `service/NAME`) has of a link: its guarantee, its cap, and its measured use; None: none."""
+
+    owner: str
+    guarantee_bytes_per_s: float | None = None
+    cap_bytes_per_s: float | None = None
+    used_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """A capacity that traffic shares: device, NIC, uplink, fabric or storage target; `parent` makes the hierarchy.
 
-    `enforced` says whether reservations are imposed (tc, cgroup io.max) or only accounted.
+    `enforced` says whether reservations are imposed (tc, cgroup io.max) or only accounted. `device` names the NIC or disk
+    whose counters are its traffic. `shares` are the guarantees and caps that the cluster was told, sorted by owner.
     """
 
     name: str
@@ -398,6 +420,8 @@ class Link:
     node: str = ""
     enforced: bool = False
     used_bytes_per_s: float | None = None
+    device: str = ""
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

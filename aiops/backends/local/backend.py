@@ -33,7 +33,7 @@ from aiops.backends.local.state import Phase
 from aiops.backends.local.supervise import Supervisor
 from aiops.clock import SystemClock
 from aiops.errors import Unreadable
-from aiops.model import Checkpoint, Cluster, Node
+from aiops.model import Checkpoint, Cluster, Link, Node
 
 
 class LocalBackend:
@@ -67,8 +67,11 @@ class LocalBackend:
         """One step of supervision, then the whole machine as it is. Raises Unreadable."""
         with self._lock:
             nodes = self.supervise(now)
-            links = machine.links(self.settings, nodes, self._supervisor.enforced_links())
-            return picture.cluster(self.settings, self._supervisor.book.state, (nodes, links), now)
+            return picture.cluster(self.settings, self._supervisor.book.state, (nodes, self._links(nodes)), now)
+
+    def _links(self, nodes: tuple[Node, ...]) -> tuple[Link, ...]:
+        supervisor = self._supervisor
+        return machine.links(self.settings, nodes, supervisor.book.state, supervisor.enforced_links())
 
     def supervise(self, now: float) -> tuple[Node, ...]:
         """Start, restart, check and stop what is due; cheap enough to be called once a second between cycles."""
@@ -146,8 +149,8 @@ class LocalBackend:
 
     def _view(self, action: Action, now: float) -> preconditions.View:
         nodes = machine.nodes(self.settings, self._supervisor.book.state)
-        links = machine.links(self.settings, nodes, self._supervisor.enforced_links())
-        return preconditions.View(settings=self.settings, nodes=nodes, links=links, now=now, proof=self._proof(action, now))
+        proof = self._proof(action, now)
+        return preconditions.View(settings=self.settings, nodes=nodes, links=self._links(nodes), now=now, proof=proof)
 
     def _proof(self, action: Action, now: float) -> Checkpoint | None:
         """The target run's checkpoint, read afresh: what a cycle saw some seconds ago may be gone."""

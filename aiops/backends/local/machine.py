@@ -13,7 +13,7 @@ from pathlib import Path
 from aiops.backends.local.declare import ClusterSpec, NodeSpec
 from aiops.backends.local.state import NodeRecord, State
 from aiops.errors import Unreadable
-from aiops.model import Gpu, Link, Node, Pool, Queue, Volume
+from aiops.model import Gpu, Link, Node, Pool, Queue, Share, Volume
 
 
 def nodes(spec: ClusterSpec, state: State) -> tuple[Node, ...]:
@@ -129,15 +129,27 @@ def queues(spec: ClusterSpec, found: tuple[Node, ...]) -> tuple[Queue, ...]:
     )
 
 
-def links(spec: ClusterSpec, found: tuple[Node, ...], enforced: frozenset[str]) -> tuple[Link, ...]:
+def links(spec: ClusterSpec, found: tuple[Node, ...], state: State, enforced: frozenset[str]) -> tuple[Link, ...]:
     """Declared links and this host's NICs of known speed, sorted by name; `enforced` names those whose caps are imposed."""
     home = found[0].name if len(found) == 1 else ""
     declared = {
-        name: Link(name=name, kind=link.kind, capacity_bytes_per_s=link.capacity, parent=link.parent, node=home)
-        for name, link in spec.links.items()
-    }
+        name: Link(
+            name=name, kind=row.kind, capacity_bytes_per_s=row.capacity, parent=row.parent, node=home,
+            device=row.device.removeprefix("/dev/"),
+        )
+        for name, row in spec.links.items()
+    }  # fmt: skip
     every = {**_nics(home), **declared}
-    return tuple(replace(link, enforced=name in enforced) for name, link in sorted(every.items()))
+    return tuple(replace(link, enforced=name in enforced, shares=_shares(name, state)) for name, link in sorted(every.items()))
+
+
+def _shares(link: str, state: State) -> tuple[Share, ...]:
+    guarantees = {row.owner: row.bytes_per_s for row in state.guarantees.values() if row.link == link}
+    caps = {row.owner: row.bytes_per_s for row in state.caps.values() if row.link == link}
+    return tuple(
+        Share(owner=owner, guarantee_bytes_per_s=guarantees.get(owner), cap_bytes_per_s=caps.get(owner))
+        for owner in sorted(guarantees.keys() | caps.keys())
+    )
 
 
 def _nics(node: str, root: Path = Path("/sys/class/net")) -> dict[str, Link]:
@@ -148,7 +160,9 @@ def _nics(node: str, root: Path = Path("/sys/class/net")) -> dict[str, Link]:
         except (OSError, ValueError):
             continue  # lo, bridges and NICs that are down have no speed
         if megabits > 0:
-            out[place.name] = Link(name=place.name, kind="nic", capacity_bytes_per_s=megabits * 125_000, node=node)
+            out[place.name] = Link(
+                name=place.name, kind="nic", capacity_bytes_per_s=megabits * 125_000, node=node, device=place.name
+            )
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiops.backends.local import machine
 from aiops.backends.local.declare import ClusterSpec, JobSpec, ServiceSpec, load_key
 from aiops.backends.local.state import JobRecord, Phase, ServiceRecord, State, Unit
-from aiops.model import Cluster, Job, Link, Node, Service, TaskClass
+from aiops.model import Cluster, Job, Knob, Link, Node, Service, TaskClass
 
 
 def cluster(spec: ClusterSpec, state: State, seen: tuple[tuple[Node, ...], tuple[Link, ...]], at: float) -> Cluster:
@@ -87,4 +87,10 @@ def _job(job: JobRecord, spec: JobSpec | None, state: State) -> Job:
         compresses=bool(spec and spec.compresses),
         volumes=spec.volumes if spec else (),
         reason=job.reason,
+        knobs=_knobs(job, spec),
     )
+
+
+def _knobs(job: JobRecord, spec: JobSpec | None) -> tuple[Knob, ...]:
+    declared = spec.knobs.items() if spec else ()
+    return tuple(Knob(name=n, value=job.knobs.get(n, k.value), least=k.min, most=k.max) for n, k in sorted(declared))

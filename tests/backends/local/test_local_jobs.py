@@ -33,7 +33,7 @@ from aiops.action import (
     Uncordon,
 )
 from aiops.backends.local.process import stopped
-from aiops.model import Cluster, Job, JobState, NodeState
+from aiops.model import Cluster, Job, JobState, Knob, NodeState, Share
 from aiops.testing.backend import admit
 
 Make = Callable[..., LocalStage]
@@ -399,6 +399,23 @@ def test_a_cap_that_cannot_be_imposed_says_so(make: Make) -> None:
     receipt = stage.backend.apply(admit(wish), stage.now())
     assert (receipt.outcome, receipt.detail) == (Outcome.DONE, "accounted, not enforced")
     assert not next(link for link in seen.links if link.name == "disk").enforced
+
+
+def test_the_picture_tells_knobs_guarantees_and_caps(make: Make) -> None:
+    """What a policy must name as `was`, and the hard bounds that it must stay within, are in the cluster it looks at."""
+    loader = {"workers": {"value": 4, "min": 1, "max": 16}}
+    stage = make({"train": job(knobs=loader)}, links={"disk": {"capacity": 1000, "device": "/dev/sda"}})
+    run = the(running(stage)).run_id
+    assert do(stage, TuneJob(job="train", run_id=run, knob="workers", value=8.0, was=4.0)) is Outcome.DONE
+    assert do(stage, LimitBandwidth(link="disk", owner="job/train", bytes_per_s=10, was=None), "a2") is Outcome.DONE
+    assert do(stage, ReserveBandwidth(link="disk", owner="job/a", bytes_per_s=60), "a3") is Outcome.DONE
+    seen = stage.observe()
+    disk = next(link for link in seen.links if link.name == "disk")
+    assert the(seen).knobs == (Knob(name="workers", value=8.0, least=1.0, most=16.0),)
+    assert disk.device == "sda" and disk.shares == (
+        Share(owner="job/a", guarantee_bytes_per_s=60.0),
+        Share(owner="job/train", cap_bytes_per_s=10.0),
+    )
 
 
 def test_a_slot_has_no_power_limit(make: Make) -> None:
