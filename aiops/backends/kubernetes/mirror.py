@@ -123,16 +123,15 @@ class Mirror(Generic[T]):
         found: dict[str, T] = {}
         query = {"limit": _PAGE}
         while True:
-            page = self._connection.get(self.source.path, query)
-            for row in page.get("items") or ():
+            page = self._connection.page(self.source.path, query)
+            for row in page.objects():
                 seen = self.source.parse(row)
                 found[seen.uid] = seen
-            meta = page["metadata"]
-            if not meta.get("continue"):
+            if not page.next:
                 break
-            query = {"limit": _PAGE, "continue": meta["continue"]}
+            query = {"limit": _PAGE, "continue": page.next}
         self.lists += 1
-        self._replace(found, meta["resourceVersion"])
+        self._replace(found, page.version)
 
     def _watch(self) -> None:
         events = self._connection.watch(self.source.path, self._version, self._window_s)
