@@ -6,6 +6,9 @@ preemption that is bound to a hold are in flight, the hold is renewed, so that w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from aiops import traffic
 from aiops.action import (
     Action,
     ConfirmHold,
@@ -18,7 +21,20 @@ from aiops.action import (
     ReserveBandwidth,
 )
 from aiops.decide.limits import Limits
-from aiops.decide.reserve import Capacity, Ledger, Outcome, capacity, confirm, hold, release, renew, requested, step
+from aiops.decide.reserve import (
+    LIVE,
+    Capacity,
+    Ledger,
+    Outcome,
+    capacity,
+    confirm,
+    hold,
+    release,
+    renew,
+    requested,
+    step,
+    usage,
+)  # fmt: skip
 from aiops.model import HoldState, JobState, Reservation
 from aiops.snapshot import Snapshot
 
@@ -50,8 +66,19 @@ def _bound(snapshot: Snapshot) -> set[str]:
 
 
 def room(snapshot: Snapshot, limits: Limits) -> Capacity:
-    """What there is to promise in this snapshot."""
-    return capacity(snapshot.cluster, limits.oversubscription)
+    """What there is to promise in this snapshot: on a link, what measured traffic (P95) leaves, not its nominal speed.
+
+    Traffic of those who already hold a guarantee is not counted twice: only what goes beyond all guarantees takes room.
+    """
+    whole = capacity(snapshot.cluster, limits.oversubscription)
+    promised = usage((one for one in snapshot.reservations if one.state in LIVE), whole)
+    measured = {link.name: traffic.use(snapshot, link) for link in snapshot.cluster.links}
+    links = dict(whole.links)
+    for name, seen in measured.items():
+        mine = promised.get(("link", name), 0.0)
+        beyond = max(0.0, seen.p95 - mine) if seen is not None else 0.0
+        links[name] = max(min(mine, links[name]), links[name] - beyond)
+    return replace(whole, links=links)
 
 
 def book(ledger: Ledger, action: Action, snapshot: Snapshot, limits: Limits) -> Outcome:
