@@ -75,8 +75,13 @@ class Diagnoser(Protocol):
         """Series that it wants to see, by query."""
         ...
 
-    def diagnose(self, cluster: Cluster, series: Sequence[Series], now: float) -> Sequence[Finding]:
-        """Findings that hold at `now`, best first; empty when all is well; `Cause.UNKNOWN` is a legal answer."""
+    def diagnose(
+        self, cluster: Cluster, series: Sequence[Series], now: float, known: Sequence[Finding] = ()
+    ) -> Sequence[Finding]:
+        """Findings that hold at `now`, best first; empty when all is well; `Cause.UNKNOWN` is a legal answer.
+
+        `known` is the last diagnosis: what still holds keeps its id and its first `since`, however long it lasts.
+        """
         ...
 
 

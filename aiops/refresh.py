@@ -247,8 +247,9 @@ def refresh_findings(
     now, queries = ask
     series = [s for query in queries for s in shelf.read(query, now)]
     findings: list[Finding] = []
+    known = shelf.findings()
     for diagnoser in diagnosers:
-        findings += diagnoser.diagnose(cluster, series, now)
+        findings += diagnoser.diagnose(cluster, series, now, known)
     findings += warnings_at(shelf, now)
     findings.sort(key=lambda finding: (-finding.score, finding.id))
     shelf.put_findings(now, findings)

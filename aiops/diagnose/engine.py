@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from aiops.diagnose.analysis import Analysis, examine
+from aiops.diagnose.continuity import continued
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.facts import Facts, recent_facts
 from aiops.diagnose.graph import Graph
@@ -17,7 +18,7 @@ from aiops.diagnose.report import Hypothesis
 from aiops.diagnose.resources import Claim
 from aiops.diagnose.watch import host_claims
 from aiops.errors import ConfigError
-from aiops.model import Cause, Cluster, Finding, Query, Series
+from aiops.model import Cause, Cluster, Evidence, Finding, Query, Series
 
 MAX_SLIS = 200
 """SLIs examined per refresh, most deviating first: 200 jobs of 100 rows each take about a second."""
@@ -41,8 +42,10 @@ class CausalDiagnoser:
         """The series to read before each diagnosis."""
         return needs()
 
-    def diagnose(self, cluster: Cluster, series: Sequence[Series], now: float) -> tuple[Finding, ...]:
-        """Findings that hold at `now`, best first; empty when all is well."""
+    def diagnose(
+        self, cluster: Cluster, series: Sequence[Series], now: float, known: Sequence[Finding] = ()
+    ) -> tuple[Finding, ...]:
+        """Findings that hold at `now`, best first; empty when all is well. See `ports.Diagnoser`."""
         panel = to_panel(cluster, [one for one in series if len(one.times)])
         if panel is None or len(panel.until(now).times) < 3:
             return ()
@@ -51,7 +54,8 @@ class CausalDiagnoser:
         found = {finding.id: finding for finding in _watch_findings(rich, graph, now)}
         for finding in _sli_findings(rich, graph, now):
             found[finding.id] = finding  # the same cause with a victim is the better finding
-        return tuple(sorted(found.values(), key=lambda finding: (-finding.confidence, -finding.score, finding.id)))
+        lasting = continued(tuple(found.values()), known, rich, now)
+        return tuple(sorted(lasting, key=lambda finding: (-finding.confidence, -finding.score, finding.id)))
 
 
 def _sli_findings(rich: Rich, graph: Graph, now: float) -> Iterator[Finding]:
@@ -83,12 +87,20 @@ def _finding(analysis: Analysis, now: float) -> Finding:
         since=report.onset,
         sli=report.sli,
         chain=first.chain,
-        evidence_for=first.evidence_for,
+        evidence_for=_with_sli(analysis, first),
         evidence_against=first.evidence_against,
         counterfactual=dict(first.counterfactual),
         neighbour=first.neighbour,
         summary=summary(report.verdict, subject, report.sli, first),
     )
+
+
+def _with_sli(analysis: Analysis, first: Hypothesis) -> tuple[Evidence, ...]:
+    """The evidence, with the SLI's own reading in it: it tells later whether the fault is over."""
+    facts = analysis.facts
+    if facts.sli is None or any(fact.series == facts.series(facts.sli) for fact in first.evidence_for):
+        return first.evidence_for
+    return (facts.evidence(facts.sli), *first.evidence_for)
 
 
 def summary(verdict: Cause, subject: str, sli: str | None, first: Hypothesis) -> str:
