@@ -309,7 +309,10 @@ class Knob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A queued or running job. `run_id` identifies this run: (id, run_id) never names another execution."""
+    """A queued or running job. `run_id` identifies this run: (id, run_id) never names another execution.
+
+    `lender` is the queue on whose idle share it runs, '' for one that runs on its own queue's.
+    """
 
     id: str
     run_id: str
@@ -335,6 +338,7 @@ class Job:
     gang: str = ""
     task_class: TaskClass = TaskClass.UNKNOWN
     evictions: tuple[float, ...] = ()
+    lender: str = ""
     runtime_s: float | None = None
     compresses: bool = False
     volumes: tuple[str, ...] = ()

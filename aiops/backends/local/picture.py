@@ -83,6 +83,7 @@ def _job(job: JobRecord, spec: JobSpec | None, state: State) -> Job:
         gang=spec.gang if spec else "",
         task_class=spec.task_class if spec else TaskClass.UNKNOWN,
         evictions=job.evictions,
+        lender=job.lender,
         runtime_s=spec.runtime if spec else None,
         compresses=bool(spec and spec.compresses),
         volumes=spec.volumes if spec else (),

@@ -124,7 +124,7 @@ def test_limits_bind_in_the_simulation_too(files: tuple[Path, Path]) -> None:
     ("arguments", "message"),
     [
         (("--baseline", "keda"), "expected one of hpa, kpa, crane, last-week-max, aibrix, oracle or none, found 'keda'"),
-        (("--baseline", "fifo"), "fifo schedules jobs, and only services are simulated"),
+        (("--baseline", "fifo"), "fifo schedules jobs, and this scenario has only services"),
         (("--policy", "rebalance"), "--policy: expected one of prescale, found 'rebalance'"),
     ],
 )

@@ -1,0 +1,132 @@
+"""Schedulers of jobs that others run, beside ours in the same world.
+
+`no-lending`    what the cluster itself does under our policies: each queue by priority, then time, within its own quota; who
+                does not fit is passed over (Kueue's BestEffortFIFO without a cohort)
+`fifo`          the same, but nobody passes the first of a queue (Kueue's StrictFIFO, Slurm without backfill)
+`priority`      as `no-lending`, and who outranks others stops the lowest ranked first, oldest first among equals (Slurm's
+                PreemptMode=REQUEUE with youngest_first off)
+`newest-first`  Kueue with a cohort: what is idle is borrowed at once; who is entitled stops borrowers first, lowest priority,
+                newest (requeued after 60 s, doubled each time up to 3,600 s)
+
+None asks for a checkpoint before it stops a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from aiops.model import JobState
+from aiops.sim.jobs.floor import ROUNDING
+from aiops.sim.jobs.world import Scheduler, SimJob, World
+
+BACK_OFF_S, BACK_OFF_MOST_S = 60.0, 3600.0
+
+
+class NoLending:
+    """Each queue within its own quota; `strict` lets nobody pass the first."""
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+
+    def fill(self, world: World, now: float) -> None:
+        """See `Scheduler.fill`."""
+        for queue, row in world.waiting.items():
+            spare = world.quota[queue] - world.used[queue]
+            for job in row:
+                if job.spec.gpus > spare:
+                    job.blocked_at = None  # it waits for its own queue, not for what was lent
+            for job in [job for job in row if job.spec.gpus <= spare] if not self.strict else list(row):
+                spare = world.quota[queue] - world.used[queue]
+                started = job.spec.gpus <= spare and job.not_before <= now and self.start(world, job, now)
+                if spare <= 0 or (self.strict and not started):
+                    break
+
+    def start(self, world: World, job: SimJob, now: float) -> bool:
+        """Start the job where it fits; note since when it only waits for what others borrowed."""
+        room = world.floor.room(job.id)
+        there = bool(job.moves_to) and all(room[n] >= job.spec.gpus / len(job.moves_to) - ROUNDING for n in job.moves_to)
+        nodes = job.moves_to if there else world.floor.place(job.spec.gpus, job.spec.gpu_type, room)
+        if nodes is None:
+            self.blocked(world, job, now)
+            return False
+        world.start(job, nodes, now)
+        return True
+
+    def blocked(self, world: World, job: SimJob, now: float) -> None:
+        """It is entitled: if only borrowers are in its way, its wait is a reclaim's."""
+        if job.blocked_at is None and world.borrowed:
+            back = returned(world.floor.free, world.borrowed.values())
+            if world.floor.place(job.spec.gpus, job.spec.gpu_type, back) is not None:
+                job.blocked_at = now
+
+
+class Priority(NoLending):
+    """Stops who is outranked, lowest priority and oldest first, until the job fits."""
+
+    def start(self, world: World, job: SimJob, now: float) -> bool:
+        """See `NoLending.start`."""
+        if super().start(world, job, now):
+            return True
+        lower = [one for one in world.on_nodes.values() if one.spec.priority < job.spec.priority]
+        ranked = sorted(lower, key=lambda one: (one.spec.priority, one.started_at or 0.0, one.id))
+        stop_until_it_fits(world, job, ranked, now)
+        return False
+
+
+class NewestFirst(NoLending):
+    """Borrows at once what is idle; stops borrowers of the lowest priority, newest first (withinClusterQueue is Never)."""
+
+    def fill(self, world: World, now: float) -> None:
+        """See `Scheduler.fill`: the entitled first, then borrowers by priority and time."""
+        super().fill(world, now)
+        waiting = [job for row in world.waiting.values() for job in row if job.not_before <= now and job.blocked_at is None]
+        idle = sum(world.quota.values()) - sum(world.used.values()) - sum(job.spec.gpus for job in world.borrowed.values())
+        for job in sorted(waiting, key=lambda one: (-one.spec.priority, one.spec.submit, one.id)):
+            if job.spec.gpus > idle:
+                continue
+            nodes = world.floor.place(job.spec.gpus, job.spec.gpu_type, world.floor.room(job.id))
+            if nodes is not None:
+                world.start(job, nodes, now, lender="cohort")
+                idle -= job.spec.gpus
+
+    def start(self, world: World, job: SimJob, now: float) -> bool:
+        """See `NoLending.start`."""
+        if super().start(world, job, now):
+            return True
+        ranked = sorted(world.borrowed.values(), key=lambda one: (one.spec.priority, -(one.started_at or 0.0), one.id))
+        stop_until_it_fits(world, job, ranked, now)
+        return False
+
+
+def stop_until_it_fits(world: World, job: SimJob, ranked: list[SimJob], now: float) -> None:
+    """Stop runs in this order until the job would fit once they have left; nobody if it never would."""
+    leaving = [one for one in world.on_nodes.values() if one.state is JobState.STOPPING]
+    chosen: list[SimJob] = []
+    running = [one for one in ranked if one.state is JobState.RUNNING]
+    for count in range(len(running) + 1):
+        chosen = running[:count]
+        free = returned(world.floor.room(job.id), [*leaving, *chosen])
+        if world.floor.place(job.spec.gpus, job.spec.gpu_type, free) is not None:
+            break
+    else:
+        return
+    for one in chosen:
+        times = len(one.evictions)
+        world.stop(one, now, back_off_s=min(BACK_OFF_S * 2**times, BACK_OFF_MOST_S))
+
+
+def returned(free: Mapping[str, float], jobs: Iterable[SimJob]) -> dict[str, float]:
+    """Free GPUs per node once these jobs have left."""
+    back = dict(free)
+    for job in jobs:
+        for name in job.nodes:
+            back[name] += job.spec.gpus / len(job.nodes)
+    return back
+
+
+SCHEDULERS: Mapping[str, Callable[[], Scheduler]] = {
+    "no-lending": NoLending,
+    "fifo": lambda: NoLending(strict=True),
+    "priority": Priority,
+    "newest-first": NewestFirst,
+}
