@@ -1,8 +1,4 @@
-"""The daemon: build the house, tick, listen, drain.
-
-APScheduler is an in-memory UTC ticker and nothing else; what may be lost lives here, what may not lives in the store. The
-main thread waits for a signal and watches the wall clock: a step would leave the ticker asleep, so it is woken.
-"""
+"""The daemon: build the house, tick, listen, drain. What may be lost lives here, what may not lives in the store."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from errno import EADDRNOTAVAIL
 
 import structlog
@@ -29,15 +24,10 @@ from aiops.loop import run_cycle
 from aiops.ports import Supervises
 from aiops.refresh import refresh_findings
 from aiops.settings import Settings
+from aiops.ticker import BESIDE, DRAIN_S, Jobs, ticking, wait
 from aiops.wiring import Parts, assemble, foreseen
 
-CLOCK_STEP_S = 2.0  # a wall step beyond this wakes the ticker; NTP slews stay far below
-DRAIN_S = 20.0
-BESIDE = frozenset({"forecast", "diagnose"})  # what they compute can be computed again: the drain does not wait for it
-BESIDE_S = 2.0
 LAPSE_S = 60.0
-FIRST_S = 10.0  # nobody waits a whole period for the first forecast
-Jobs = dict[str, tuple[Callable[[], None], float]]
 log = structlog.get_logger("aiops.daemon")
 
 
@@ -206,8 +196,8 @@ def serve(settings: Settings, where: str, ready: Callable[[str, str], None]) -> 
             for name in ("lease", "scrape", "cycle"):
                 jobs[name][0]()
             ready(_url(listener), "" if daemon.ready else daemon.reason)
-            with _ticking(daemon, jobs) as wake:
-                _wait(stop, clock, wake)
+            with ticking(jobs, daemon.busy, clock) as wake:
+                wait(stop, clock, wake, lambda: parts.leadership.epoch)
     finally:
         _close(parts, daemon.busy)
     return 0
@@ -254,50 +244,3 @@ def _listening(daemon: Daemon, listener: socket.socket) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join(DRAIN_S)
-
-
-@contextmanager
-def _ticking(daemon: Daemon, jobs: Jobs) -> Iterator[Callable[[], None]]:
-    """Schedule the daemon's jobs; yields a function that runs them all now, for when the wall clock stepped."""
-    from apscheduler.executors.pool import ThreadPoolExecutor
-    from apscheduler.schedulers.background import BackgroundScheduler
-
-    defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(len(jobs))}, job_defaults=defaults, timezone=UTC, daemon=True
-    )
-    for name, (tick, period_s) in jobs.items():
-        first = datetime.fromtimestamp(daemon.clock.now() + min(period_s, FIRST_S), UTC)
-        scheduler.add_job(tick, "interval", seconds=period_s, id=name, next_run_time=first)
-    scheduler.start()
-
-    def wake() -> None:
-        for job in scheduler.get_jobs():
-            job.modify(next_run_time=datetime.fromtimestamp(daemon.clock.now(), UTC))
-
-    try:
-        yield wake
-    finally:
-        scheduler.shutdown(wait=False)
-        _drain(daemon.busy, daemon.clock)
-
-
-def _drain(busy: set[str], clock: Clock) -> None:
-    """Wait until running jobs have ended: briefly for what can be computed again, longest for what has effects."""
-    started, pause = clock.elapsed(), threading.Event()
-    while busy:
-        waited = clock.elapsed() - started
-        if waited > DRAIN_S or (waited > BESIDE_S and busy <= BESIDE):
-            return
-        pause.wait(0.05)
-
-
-def _wait(stop: threading.Event, clock: Clock, wake: Callable[[], None]) -> None:
-    """Until told to stop; wakes the ticker when the wall clock moved apart from the monotonic one."""
-    offset = clock.now() - clock.elapsed()
-    while not stop.wait(1.0):
-        drift = clock.now() - clock.elapsed() - offset
-        if abs(drift) > CLOCK_STEP_S:
-            log.warning("wall clock stepped", seconds=round(drift, 1))
-            offset += drift
-            wake()

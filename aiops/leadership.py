@@ -12,8 +12,8 @@ from aiops.clock import Clock
 from aiops.errors import Temporary
 from aiops.ports import Lease
 
-TTL_S = 15.0  # a standby takes over within TTL_S + one renewal: under the 20 s that operators are promised
-RENEW_S = 4.0
+TTL_S = 13.0  # a standby takes over within TTL_S + one renewal, its first cycle follows at once: under 20 s
+RENEW_S = 3.0
 MARGIN_S = 5.0  # stop sending this long before the lease can be taken: longer than one backend call may take
 
 

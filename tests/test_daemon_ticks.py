@@ -1,6 +1,7 @@
 """What the daemon says of itself, and how it ends: with fakes for the cluster and the clock."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -9,7 +10,7 @@ import pytest
 
 from aiops import daemon as subject
 from aiops.clock import ManualClock
-from aiops.daemon import BESIDE_S, DRAIN_S, LAPSE_S, Daemon
+from aiops.daemon import LAPSE_S, Daemon
 from aiops.errors import Unreadable
 from aiops.killswitch import KillSwitch
 from aiops.leadership import Leadership
@@ -18,6 +19,7 @@ from aiops.model import Cluster
 from aiops.ports import Backend
 from aiops.settings import read
 from aiops.store.memory import MemoryStore
+from aiops.ticker import BESIDE_S, CLOCK_STEP_S, DRAIN_S, drain, wait
 from aiops.wiring import Parts
 
 
@@ -111,8 +113,37 @@ class Running(ManualClock):
 )
 def test_the_drain_waits_as_long_as_what_runs_is_worth(busy: set[str], at_least: float, at_most: float) -> None:
     clock = Running(wall=0.0, monotonic=0.0)
-    subject._drain(busy, clock)
+    drain(busy, clock)
     assert at_least <= ManualClock.elapsed(clock) <= at_most
+
+
+class Script(threading.Event):
+    """A stop signal that lets the waiting go round once for each step, each of which moves the world."""
+
+    def __init__(self, *steps: Callable[[], None]) -> None:
+        super().__init__()
+        self.steps = list(steps)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.steps:
+            return True
+        self.steps.pop(0)()
+        return False
+
+
+def test_the_ticker_is_woken_when_the_wall_clock_steps_and_not_when_it_is_slewed(clock: ManualClock) -> None:
+    woken: list[float] = []
+    moves = (lambda: clock.advance(1.0), lambda: clock.step_wall(-3600.0), lambda: clock.step_wall(CLOCK_STEP_S / 2))
+    wait(Script(*moves, lambda: clock.advance(1.0)), clock, lambda: woken.append(clock.now()), lambda: 1)
+    assert woken == [1.7e9 + 1.0 - 3600.0]
+
+
+def test_the_ticker_is_woken_when_this_daemon_comes_to_lead_and_not_when_another_does(clock: ManualClock) -> None:
+    epochs: list[int | None] = [None]
+    woken: list[int | None] = []
+    moves = [lambda new=new: epochs.append(new) for new in (None, 3, 3, None, 5)]
+    wait(Script(*moves), clock, lambda: woken.append(epochs[-1]), lambda: epochs[-1])
+    assert woken == [3, 5]
 
 
 def test_the_kill_signal_engages_the_switch_where_its_file_cannot_be_written(tmp_path: Path) -> None:

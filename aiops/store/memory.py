@@ -6,73 +6,19 @@ same pure functions (`intake`, `matching`, `transitions`) that the SQL store use
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from aiops.action import Admission, Entry, EntryState, Order, Receipt, Verdict
 from aiops.codec import encode, pack, unpack
 from aiops.errors import Fenced, Permanent
-from aiops.model import Batch, Finding, Forecast, Query, Reservation, Series, SeriesKey
+from aiops.model import Finding, Forecast, Reservation
 from aiops.ports import Message
 from aiops.settings import StoreSettings
 from aiops.snapshot import Decided, Snapshot
-from aiops.store.intake import LATE_S, MAX_SERIES, block_start, key_text, plausible
-from aiops.store.matching import selector, windowed
+from aiops.store.intake import block_start
+from aiops.store.memory_samples import Samples
 from aiops.store.transitions import OPEN, advanced, after_pass, in_force, intent, live, sends
-
-
-class _Samples:
-    """The `SeriesStore` part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._points: dict[SeriesKey, dict[float, float]] = {}
-        self._newest = -np.inf
-        self._counts: Counter[str] = Counter()
-
-    def append(self, *batches: Batch) -> int:
-        """See `SeriesStore.append`."""
-        return sum(self._append(batch) for batch in batches)
-
-    def _append(self, batch: Batch) -> int:
-        batch, counts = plausible(batch)
-        if batch.time < self._newest - LATE_S:
-            counts["late"] += len(batch.keys)
-        else:
-            counts.update(self._put(key, batch.time, float(value)) for key, value in zip(batch.keys, batch.values, strict=True))
-        self._counts += counts
-        return counts["accepted"]
-
-    def _put(self, key: SeriesKey, time: float, value: float) -> str:
-        if key not in self._points and (key_text(key) is None or len(self._points) >= MAX_SERIES):
-            return "refused_series"
-        points = self._points.setdefault(key, {})
-        if time in points:
-            return "duplicate" if points[time] == value else "conflict"
-        points[time] = value
-        self._newest = max(self._newest, time)
-        return "accepted"
-
-    def read(self, query: Query, now: float) -> tuple[Series, ...]:
-        """See `SeriesStore.read`."""
-        test = selector(query)
-        found = []
-        for key in filter(test, self.keys(query.metric)):
-            times = np.array(sorted(self._points[key]), np.float64)
-            values = np.array([self._points[key][time] for time in times], np.float64)
-            found.append(windowed(key, times, values, query, now))
-        return tuple(series for series in found if series is not None)
-
-    def keys(self, metric: str | None = None) -> tuple[SeriesKey, ...]:
-        """See `SeriesStore.keys`."""
-        return tuple(sorted(key for key in self._points if metric in (None, key.metric)))
-
-    def stats(self) -> Mapping[str, int]:
-        """Samples handed in, by what became of them; the words are those of `intake.py`."""
-        return dict(self._counts)
 
 
 class _Records:
@@ -262,7 +208,7 @@ class _Outbox:
         return tuple(reversed(dead))[:limit]
 
 
-class MemoryStore(_Samples, _Records, _Ledger, _Outbox):
+class MemoryStore(Samples, _Records, _Ledger, _Outbox):
     """The whole `Store` port in memory. One thread at a time."""
 
     def __init__(self, keep: StoreSettings | None = None) -> None:

@@ -119,8 +119,7 @@ def _attempt(name: str, names: Sequence[str], seed: int, rng: np.random.Generato
     visible = onset if hurt < HURTS else stage.visible(trace)
     if visible - onset > SLOWEST_S:
         return None
-    broken = _breakage(name, blamed[0], onset, rng)
-    keep = visible + AFTER_S
+    broken, keep = _breakage(name, blamed[0], onset, rng), visible + AFTER_S
     rows = [(entity, metric, values[:keep]) for entity, metric, values in read(world, drive, trace, rng, broken)]
     graph = topology(world) | {"metrics": [{"match": m, "side": s, "worse": w} for m, s, w in TAGS]}
     start = EPOCH + 10_000.0 * (seed % 10_000)
