@@ -39,17 +39,20 @@ from aiops.sim.faults.score import ABSTAINED, Outcome, judge
 
 ROOT = Path(__file__).parents[1]
 BEFORE_S, DURING_S, NOTICED_S, REST_S = 25, 9, 7, 5
+FILLING_S = 7
+"""What a hog needs to fill the memory on a busy machine: until then there is no fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is done, undone, and what a right answer is. `ranks` is how many the job needs to feel it."""
+    """What is done, undone, and what a right answer is; how many `ranks` the job needs to feel it, how long it `grows_s`."""
 
     start: Callable[[Stage], None]
     stop: Callable[[Stage], None]
     verdicts: tuple[str, ...]
     entities: tuple[str, ...]
     ranks: int = 1
+    grows_s: int = 0
 
 
 def turn(rank: int, **knobs: float) -> Callable[[Stage], None]:
@@ -89,6 +92,7 @@ FAULTS = {
         stop=lambda stage: stage.quiet("tenant-mem"),
         verdicts=("memory_pressure",),
         entities=("host-0", "tenant-mem"),
+        grows_s=FILLING_S,
     ),
     "workers": Fault(start=turn(0, loader_workers=0), stop=turn(0), verdicts=("prep_stall",), entities=("loader-0", "host-0")),
     "link": Fault(
@@ -143,7 +147,7 @@ def episodes(stage: Stage, name: str, count: int) -> list[Case]:
             watch.look(BEFORE_S)
             onset = watch.now()
             fault.start(stage)
-            watch.look(DURING_S)
+            watch.look(fault.grows_s + DURING_S)
             fault.stop(stage)
             cases.append(watch.case(truth(name, fault, onset) | watch.outside(onset)))
             time.sleep(REST_S)
@@ -157,7 +161,8 @@ def episodes(stage: Stage, name: str, count: int) -> list[Case]:
 def truth(name: str, fault: Fault, onset: float) -> dict[str, Any]:
     """The truth of a run in the format of the simulator's cases."""
     return {
-        "entity": fault.entities[0], "kind": name, "at": onset + NOTICED_S, "onset": onset, "visible": onset,
+        "entity": fault.entities[0], "kind": name, "at": onset + fault.grows_s + NOTICED_S, "onset": onset,
+        "visible": onset + fault.grows_s,
         "sli": "job:job_step_duration_seconds", "verdict": fault.verdicts[0], "also": list(fault.verdicts[1:]),
         "any_of": list(fault.entities),
     }  # fmt: skip

@@ -30,6 +30,7 @@ _OPERATIONS = (
         "nfs_latency_seconds",
     ),
 )
+MEAN_STEP = "step_seconds_by_count"
 EXCESS = "caller_minus_callee_latency"
 _PAUSED = (*SPLIT, Role.STEP, Role.SM_ACTIVE, Role.GPU_UTIL, Role.GPU_POWER, Role.LOADER_QUEUE)
 MANY_CHECKPOINTS = 0.3
@@ -68,7 +69,7 @@ def enrich(panel: Panel, graph: Graph) -> Rich:
             values[i] = _ratio(values[i], pace)
     _mask_checkpoints(values, panel, meanings, graph)
     full = replace(panel, values=values)
-    rows = [*_per_operation(full, index), *_busy(full), *_excess(full, graph)]
+    rows = [*_mean_steps(panel, jobs), *_per_operation(full, index), *_busy(full), *_excess(full, graph)]
     summed = {time for time, _, _ in _OPERATIONS}  # a sum of waiting grows with the operations: only the ratio hurts
     for i, name in enumerate(full.metrics):
         if name.partition("{")[0] in summed:
@@ -125,6 +126,14 @@ def _per_rank(counted: Floats | None, told: Floats | None) -> Floats:
         both = counted / told
     known = both[np.isfinite(both)]
     return counted / max(1, round(float(np.median(known)))) if len(known) else counted
+
+
+def _mean_steps(panel: Panel, paces: dict[str, Floats]) -> Iterator[Row]:
+    """Seconds per step by the counter, in which the parts of the step add up; a gauge shows some steps only."""
+    for entity, name in zip(panel.entities, panel.metrics, strict=True):
+        if name.partition("{")[0] in _STEPS:
+            told = Meaning(Role.STEP_MEAN, Side.EXTERNAL, Bad.NONE)
+            yield Row(entity=entity, metric=MEAN_STEP, meaning=told, values=_ratio(np.ones(len(panel.times)), paces[entity]))
 
 
 def _per_operation(panel: Panel, index: dict[tuple[str, str], int]) -> Iterator[Row]:

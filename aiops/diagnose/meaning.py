@@ -20,6 +20,7 @@ class Role(StrEnum):
     """What the verdicts need to know of a metric; OTHER is scored, but proves nothing typed."""
 
     STEP = "step time"
+    STEP_MEAN = "mean step time"
     DATA_WAIT = "data wait"
     COMM_WAIT = "communication wait"
     COMPUTE = "compute time"

@@ -50,8 +50,9 @@ def hooked(facts: Facts) -> bool:
 def _extra(facts: Facts, step: int, parts: Mapping[int, float]) -> float | None:
     """Extra seconds of a step; where the step is too noisy to tell, those of a part that rose for sure and that it followed."""
     own, usual = facts.rise(step), abs(float(facts.shifts.usual[step]))
+    counted = [facts.rise(row) for row in facts.rows(Role.STEP_MEAN, {facts.entity(step)})]
     if not parts or facts.rose(step):
-        return own if parts else None
+        return next((s for s in counted if s > 0), own) if parts else None
     most = max((s for row, s in parts.items() if facts.rose(row) and s >= PART * usual), default=np.inf)
     return max(own, most) if np.isfinite(most) and own >= PART * usual else None
 

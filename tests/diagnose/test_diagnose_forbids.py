@@ -164,3 +164,11 @@ def test_seconds_per_step_are_right_though_somebody_summed_the_step_counter_over
     assert np.nanmedian(rich.panel.values[rich.panel.metrics.index("job_compute_seconds_total")]) == pytest.approx(
         0.4, rel=0.02
     )
+
+
+def test_parts_are_weighed_against_the_step_by_its_counter_because_a_gauge_shows_some_steps_only() -> None:
+    """Given a gauge that shows a few very long steps, when half of the true growth is data wait, then it is named."""
+    rows = job_rows(ranks=1, data=0.15, compute=0.1)
+    rows["job", "job_step_duration_seconds"] = shifted(0.92, 2.2, 12, seed=11)
+    rows["job", "job_steps_total"] = 1 / shifted(0.92, 1.17, 12, seed=12)
+    assert look(rows, job_graph(1)).verdict is Cause.PREP_STALL
