@@ -431,6 +431,11 @@ DESTRUCTIVE: tuple[type, ...] = (Preempt, Requeue, Suspend, Migrate, Drain, Rele
 """Actions that are destructive whatever their values; a scale action is so when it shrinks (see `destructive`)."""
 
 
+PREPARES: tuple[type, ...] = (RequestCheckpoint, LendQueue)
+"""Actions after which something destructive on the same target need not wait out a cooldown: a request for a checkpoint is
+the first half of a stop, and what is lent is reclaimable at any time. The other gates hold all the same."""
+
+
 def destructive(action: Action) -> bool:
     """True where carrying out `action` can take running work or guaranteed capacity away (safety.md: 'destructive')."""
     match action:

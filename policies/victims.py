@@ -9,7 +9,8 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aiops.model import Cluster, Job, JobState, NodeState
+from aiops.model import Cluster, HoldState, Job, JobState, NodeState
+from aiops.snapshot import Snapshot
 
 SEARCH = 5_000  # cheapest sets looked at before the greedy choice: 12 candidates exhaustively, 0.1 s
 
@@ -34,6 +35,19 @@ def free_gpus(cluster: Cluster) -> dict[str, float]:
         if job.state in (JobState.RUNNING, JobState.STARTING, JobState.STOPPING, JobState.SUSPENDED):
             _add(free, job, -1.0)
     return free
+
+
+def with_leaving(free: Mapping[str, float], waiting: Job, snapshot: Snapshot) -> dict[str, float]:
+    """What will be free for `waiting` once those that are stopping have left, less what is held for others."""
+    coming = dict(free)
+    for job in snapshot.cluster.jobs:
+        if job.state is JobState.STOPPING:
+            _add(coming, job, 1.0)
+    for one in snapshot.reservations:
+        if one.state in (HoldState.HELD, HoldState.ACTIVE) and one.owner != waiting.id and one.starts_at is None:
+            for node in one.nodes:
+                coming[node] = coming.get(node, 0.0) - one.gpus / len(one.nodes)
+    return coming
 
 
 def _add(free: dict[str, float], job: Job, sign: float) -> None:

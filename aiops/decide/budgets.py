@@ -6,7 +6,7 @@ includes what is in flight.
 
 from __future__ import annotations
 
-from aiops.action import Decision, Deny, EntryState, OrderKind, ScalePool, target
+from aiops.action import PREPARES, Decision, Deny, EntryState, OrderKind, ScalePool, target
 from aiops.decide.blast import Blast, blast, opposed
 from aiops.decide.limits import Limits
 from aiops.decide.request import Refusal, Request, touched
@@ -73,7 +73,10 @@ def cooled(request: Request) -> Refusal:
     """Leave a target alone for a while after an action, longer before something destructive (I14)."""
     mine = target(request.action)
     wait = request.limits.destructive_cooldown_s if request.destructive else request.limits.cooldown_s
-    last = max((e.admission.at for e in request.others() if target(e.admission.decision.action) == mine), default=None)
+    before = [e.admission for e in request.others() if target(e.admission.decision.action) == mine]
+    if request.destructive:
+        before = [a for a in before if not isinstance(a.decision.action, PREPARES)]
+    last = max((admission.at for admission in before), default=None)
     if last is None or request.since(last) >= wait:
         return None
     return Deny.COOLDOWN, f"{mine} was changed {request.since(last):.0f} s ago; {wait:.0f} s must pass"

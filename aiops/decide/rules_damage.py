@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from aiops.action import (
+    PREPARES,
     Admission,
     Drain,
     EntryState,
@@ -127,13 +128,16 @@ def unbroken(trace: Trace, limits: Limits) -> Broken:
 
 def cooled(trace: Trace, limits: Limits) -> Broken:
     """I14, I15: the steady clock shows the pause between two effects on one target; a wall clock cannot shorten it."""
-    last: dict[str, float] = {}
+    last: dict[tuple[str, bool], float] = {}
     for effect, _, admission in trace.sent():
-        wait = limits.destructive_cooldown_s if destructive(admission.decision.action) else limits.cooldown_s
-        passed = effect.elapsed - last.get(effect.target, float("-inf"))
+        action = admission.decision.action
+        wait = limits.destructive_cooldown_s if destructive(action) else limits.cooldown_s
+        kinds = (False,) if destructive(action) else (False, True)  # what prepares a stop does not delay it
+        passed = effect.elapsed - max(last.get((effect.target, kind), float("-inf")) for kind in kinds)
         if passed < wait - 1.0:
             yield effect.id, f"only {passed:.0f} s after the last effect on {effect.target}"
-        last[effect.target] = effect.elapsed - max(0.0, effect.at - admission.at)  # counted from the permission
+        permitted = effect.elapsed - max(0.0, effect.at - admission.at)  # counted from the permission
+        last[effect.target, isinstance(action, PREPARES)] = permitted
 
 
 def steady(trace: Trace, limits: Limits) -> Broken:

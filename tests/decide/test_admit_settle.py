@@ -17,6 +17,7 @@ from aiops.action import (
     Entry,
     EntryState,
     HoldCapacity,
+    LendQueue,
     Migrate,
     Mode,
     Order,
@@ -24,6 +25,7 @@ from aiops.action import (
     Outcome,
     Preempt,
     Receipt,
+    RequestCheckpoint,
     ScaleService,
     SetPowerLimit,
 )
@@ -51,6 +53,8 @@ UP = ScaleService(service="web", uid="u", version="1", replicas=6, was=4)
 DOWN = replace(UP, replicas=3)
 PREEMPT = Preempt(job="j1", run_id="r1", on_nodes=("n0",), checkpoint="c9", gpus=8, lost_gpu_s=800.0)
 MOVE = Migrate(job="j1", run_id="r1", on_nodes=("n0",), to_nodes=("n9",), checkpoint="c9", gpus=8)
+ASK = RequestCheckpoint(job="j1", run_id="r1")
+LEND = LendQueue(job="j1", run_id="r1", borrower="a", lender="b", nodes=("n0",), gpus=8)
 HOLD = HoldCapacity(hold="h", owner="j1", nodes=(), gpus=0, ttl_s=30.0, fence=1, cpu_cores=8.0)
 DRAIN = Drain(node="n1", uid="u1", reason="ecc")
 
@@ -128,6 +132,15 @@ def job(**changes: Any) -> Cluster:
         pytest.param(UP, {"history": (entry(DOWN, age=61.0),)}, None, id="growth cools down for a minute"),
         pytest.param(DOWN, {"history": (entry(UP, age=299.0),)}, Deny.COOLDOWN, id="shrinking for five"),
         pytest.param(DOWN, {"history": (entry(UP, age=301.0),)}, None, id="and then passes"),
+        pytest.param(PREEMPT, {"history": (entry(ASK, age=20.0),)}, None, id="a stop does not cool down from its own request"),
+        pytest.param(PREEMPT, {"history": (entry(LEND, age=20.0),)}, None, id="what was lent is reclaimable at any time"),
+        pytest.param(PREEMPT, {"history": (entry(MOVE, age=299.0),)}, Deny.COOLDOWN, id="but it does from a move"),
+        pytest.param(
+            ASK,
+            {"history": (entry(ASK, age=20.0),), "supports": (ASK.kind,)},
+            Deny.COOLDOWN,
+            id="and nobody is asked again at once",
+        ),
         pytest.param(DRAIN, {"history": (entry(replace(DRAIN, node="n2")),)}, Deny.BUDGET_SPENT, id="10 % of nodes an hour"),
         pytest.param(DRAIN, {"history": (entry(replace(DRAIN, node="n2"), age=3601.0),)}, None, id="a new window"),
         pytest.param(PREEMPT, {"cluster": job(checkpoint=None)}, Deny.NO_CHECKPOINT, id="no proof"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState
+from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation
 from aiops.snapshot import Snapshot
 from policies.preempt import PreemptPolicy
 from policies.victims import Victim, cheapest, fits, free_gpus
@@ -104,6 +104,20 @@ def test_the_hold_and_all_victims_are_one_plan_and_asking_for_a_checkpoint_is_no
     (asking,) = PreemptPolicy().decide(seen(FULL[0], unproven, FULL[2]))
     assert isinstance(asking, Decision)
     assert asking.plan == ""
+
+
+def test_while_victims_drain_nobody_else_is_stopped_however_long_it_takes() -> None:
+    # Given b was stopped for the waiting job and still leaves
+    a, b, c = FULL
+    leaving = replace(b, state=JobState.STOPPING)
+    (note,) = answers(seen(a, leaving, c))
+    assert "once those that are stopping have left" in note
+    # But what leaves for somebody else does not help
+    other = Reservation(
+        name="preempt-other", owner="other", state=HoldState.HELD, fence=1, created_at=NOW, expires_at=NOW + 30.0,
+        hard_cap_at=NOW + 900.0, nodes=("n1",), gpus=8,
+    )  # fmt: skip
+    assert stopped(replace(seen(a, leaving, c), reservations=(other,))) == ["a"]
 
 
 def test_not_reporting_checkpoints_is_never_rewarded() -> None:
