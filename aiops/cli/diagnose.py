@@ -15,6 +15,7 @@ import typer
 from aiops.diagnose.analysis import investigate
 from aiops.diagnose.graph import Graph
 from aiops.diagnose.panel import Panel, from_points
+from aiops.diagnose.remedies import Remedy, remedies
 from aiops.diagnose.report import Hypothesis, Report
 from aiops.diagnose.topology import parse_topology
 from aiops.errors import InputError, UserError
@@ -94,7 +95,12 @@ def _cause(cause: Hypothesis) -> dict[str, Any]:
         "evidence_against": [_fact(fact) for fact in cause.evidence_against],
         "counterfactual": {name: _number(value) for name, value in cause.counterfactual.items()},
         "neighbour": cause.neighbour,
+        "remedies": [{"action": one.action or None, "target": one.target, "text": one.text} for one in _remedies(cause)],
     }
+
+
+def _remedies(cause: Hypothesis) -> tuple[Remedy, ...]:
+    return remedies(cause.verdict, cause.entity, cause.chain, cause.neighbour)
 
 
 def _fact(fact: Evidence) -> dict[str, Any]:
@@ -125,6 +131,8 @@ def show(report: Report) -> None:
         if "step_s" in cause.counterfactual:
             told = cause.counterfactual
             console.print(f"a step takes {told['step_now_s']:.3g} s; without {cause.entity}: {told['step_s']:.3g} s")
+    for one in _remedies(report.causes[0]) if report.causes else ():
+        console.print(Text(f"would help: {one.text}"))
     for note in report.notes:
         console.print(Text(f"note: {note}"))
 

@@ -39,7 +39,8 @@ def _renamed(one: Finding, before: Finding | None) -> Finding:
     """The finding under the id of its episode: cause, subject and when it began."""
     if before is not None:
         return replace(one, id=before.id, since=before.since)
-    return replace(one, id=f"{one.id}@{one.since if one.since is not None else one.at:.0f}")
+    since = one.since if one.since is not None else one.at
+    return replace(one, id=f"{one.id}@{since:.0f}", since=since)
 
 
 def _held(found: Sequence[Finding], before: Iterable[Finding], rich: Rich, now: float) -> Iterator[Finding]:

@@ -33,4 +33,9 @@ async def one(view: Seen, id: str, window: Window) -> Response:
 def _built(view: View, since: float, until: float) -> tuple[incidents.Incident, ...]:
     store = view.store
     history = store.finding_history(since, until, page.DEEPEST)
-    return incidents.incidents(history, store.findings(), store.admissions(since, until, page.DEEPEST))
+    record = incidents.Record(
+        admissions=store.admissions(since, until, page.DEEPEST),
+        entries=store.entries(since, limit=page.DEEPEST),
+        orders=store.orders(view.clock.now()),
+    )
+    return incidents.incidents(history, store.findings(), record)
