@@ -1,6 +1,7 @@
 """An alert as Alertmanager knows it, and how findings, decisions and actions become alerts. Pure.
 
-Findings and ledger entries are levels: an alert holds while they are there. Refusals and advice are events, seen only in the
+Findings and ledger entries are levels: an alert holds while they are there; that of an action for `HOLDS_S` at least, for most
+are confirmed by the next cycle, sooner than any receiver waits for a group. Refusals and advice are events, seen only in the
 cycles in which their policy was due: an alert made from one holds `HOLDS_S` after it was last seen.
 """
 
@@ -27,6 +28,7 @@ _TOLD = {  # refusals that a person should know of; the others are everyday book
 _ENTRY_ALERTS = {
     EntryState.INTENT: ("ActionTaken", "info"),
     EntryState.SENT: ("ActionTaken", "info"),
+    EntryState.CONFIRMED: ("ActionTaken", "info"),
     EntryState.FAILED: ("ActionFailed", "warning"),
     EntryState.EXPIRED: ("ActionFailed", "warning"),
     EntryState.ROLLED_BACK: ("ActionRolledBack", "warning"),
@@ -68,9 +70,13 @@ def from_findings(findings: Iterable[Finding], min_confidence: float) -> tuple[A
 
 def from_decisions(admissions: Iterable[Admission], entries: Iterable[Entry], now: float) -> tuple[Alert, ...]:
     """What was done, what went wrong with it, and the refusals that a person should know of."""
-    acts = (_from_entry(one, now) for one in entries if one.state in _ENTRY_ALERTS)
+    acts = (_from_entry(one, now) for one in entries if one.state in _ENTRY_ALERTS and not _told_long_enough(one, now))
     refusals = (_from_refusal(one, one.denied, _TOLD[one.denied]) for one in admissions if one.denied in _TOLD and one.denied)
     return _distinct([*acts, *refusals])
+
+
+def _told_long_enough(entry: Entry, now: float) -> bool:
+    return entry.state is EntryState.CONFIRMED and now - entry.admission.at >= HOLDS_S
 
 
 def silenced(alert: Alert, silences: Sequence[Order]) -> bool:

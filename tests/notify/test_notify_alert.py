@@ -6,7 +6,7 @@ import pytest
 
 from aiops.action import Admission, Decision, Deny, Entry, EntryState, Order, OrderKind, ScaleService
 from aiops.model import Cause, Evidence, Finding
-from aiops.notify.alert import Alert, fingerprint, from_decisions, from_findings, silenced
+from aiops.notify.alert import HOLDS_S, Alert, fingerprint, from_decisions, from_findings, silenced
 
 FINDING = Finding(
     id="f1",
@@ -82,7 +82,7 @@ def test_which_refusals_are_told(denied: Deny | None, names: list[str], why: str
     ("state", "names"),
     [
         (EntryState.SENT, ["ActionTaken"]),
-        (EntryState.CONFIRMED, []),
+        (EntryState.CONFIRMED, ["ActionTaken"]),
         (EntryState.FAILED, ["ActionFailed"]),
         (EntryState.NEEDS_HUMAN, ["ActionNeedsHuman"]),
     ],
@@ -90,6 +90,20 @@ def test_which_refusals_are_told(denied: Deny | None, names: list[str], why: str
 def test_what_became_of_an_action_is_told(state: EntryState, names: list[str]) -> None:
     alerts = from_decisions([], [replace(ENTRY, state=state)], 100.0)
     assert [dict(one.labels)["alertname"] for one in alerts] == names
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "told"),
+    [
+        (EntryState.SENT, 10 * HOLDS_S, True),
+        (EntryState.CONFIRMED, HOLDS_S - 1.0, True),
+        (EntryState.CONFIRMED, HOLDS_S, False),
+    ],
+    ids=["under way", "done within a cycle, and still told to a receiver that waits for the group", "done long ago"],
+)
+def test_an_action_is_told_of_long_enough_to_be_heard(state: EntryState, age_s: float, told: bool) -> None:
+    entry = replace(ENTRY, state=state)
+    assert bool(from_decisions([], [entry], entry.admission.at + age_s)) is told
 
 
 @pytest.mark.parametrize(
