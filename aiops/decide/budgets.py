@@ -6,7 +6,7 @@ includes what is in flight.
 
 from __future__ import annotations
 
-from aiops.action import PREPARES, Decision, Deny, EntryState, OrderKind, ScalePool, target
+from aiops.action import PREPARES, Decision, Deny, Entry, EntryState, OrderKind, ScalePool, ScaleService, destructive, target
 from aiops.decide.blast import Blast, blast, opposed
 from aiops.decide.limits import Limits
 from aiops.decide.request import Refusal, Request, touched
@@ -72,14 +72,28 @@ def alone(request: Request) -> Refusal:
 def cooled(request: Request) -> Refusal:
     """Leave a target alone for a while after an action, longer before something destructive (I14)."""
     mine = target(request.action)
-    wait = request.limits.destructive_cooldown_s if request.destructive else request.limits.cooldown_s
-    before = [e.admission for e in request.others() if target(e.admission.decision.action) == mine]
-    if request.destructive:
-        before = [a for a in before if not isinstance(a.decision.action, PREPARES)]
-    last = max((admission.at for admission in before), default=None)
-    if last is None or request.since(last) >= wait:
-        return None
-    return Deny.COOLDOWN, f"{mine} was changed {request.since(last):.0f} s ago; {wait:.0f} s must pass"
+    for entry in request.others():
+        wait, passed = rest_s(request, entry), request.since(entry.admission.at)
+        if target(entry.admission.decision.action) == mine and passed < wait:
+            return Deny.COOLDOWN, f"{mine} was changed {passed:.0f} s ago; {wait:.0f} s must pass"
+    return None
+
+
+def rest_s(request: Request, last: Entry) -> float:
+    """Seconds that the target rests after `last`.
+
+    A fleet that grows late is an outage, and one that grows has hurt nobody: growth waits for nothing but a change that did
+    not work. Shrinking further waits less than turning round, which is what makes a fleet swing.
+    """
+    limits, before = request.limits, last.admission.decision.action
+    if request.destructive and isinstance(before, PREPARES):
+        return 0.0  # what prepares a stop does not delay it
+    if isinstance(request.action, ScaleService | ScalePool) and last.state is EntryState.CONFIRMED:
+        if not request.destructive:
+            return 0.0
+        if isinstance(before, ScaleService | ScalePool) and destructive(before):
+            return limits.cooldown_s
+    return limits.destructive_cooldown_s if request.destructive else limits.cooldown_s
 
 
 def within_blast_radius(request: Request) -> Refusal:

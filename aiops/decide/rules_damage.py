@@ -19,6 +19,7 @@ from aiops.action import (
     Outcome,
     Preempt,
     Rollback,
+    ScalePool,
     ScaleService,
     destructive,
     target,
@@ -127,17 +128,29 @@ def unbroken(trace: Trace, limits: Limits) -> Broken:
 
 
 def cooled(trace: Trace, limits: Limits) -> Broken:
-    """I14, I15: the steady clock shows the pause between two effects on one target; a wall clock cannot shorten it."""
-    last: dict[tuple[str, bool], float] = {}
+    """I14, I15: the steady clock shows the pause between two effects on one target; a wall clock cannot shorten it.
+
+    Growing a fleet waits only after what did not work, shrinking it further only the short pause.
+    """
+    worked = {entry.admission.id for entry in trace.entries if entry.state is EntryState.CONFIRMED}
+    before: dict[str, list[tuple[float, Admission]]] = defaultdict(list)
     for effect, _, admission in trace.sent():
-        action = admission.decision.action
-        wait = limits.destructive_cooldown_s if destructive(action) else limits.cooldown_s
-        kinds = (False,) if destructive(action) else (False, True)  # what prepares a stop does not delay it
-        passed = effect.elapsed - max(last.get((effect.target, kind), float("-inf")) for kind in kinds)
-        if passed < wait - 1.0:
-            yield effect.id, f"only {passed:.0f} s after the last effect on {effect.target}"
-        permitted = effect.elapsed - max(0.0, effect.at - admission.at)  # counted from the permission
-        last[effect.target, isinstance(action, PREPARES)] = permitted
+        for ended, earlier in before[effect.target]:
+            wait, passed = _rest_s(admission, earlier, limits, earlier.id in worked), effect.elapsed - ended
+            if passed < wait - 1.0:
+                yield effect.id, f"only {passed:.0f} s after an earlier effect on {effect.target}"
+        # counted from the permission
+        before[effect.target].append((effect.elapsed - max(0.0, effect.at - admission.at), admission))
+
+
+def _rest_s(admission: Admission, earlier: Admission, limits: Limits, worked: bool) -> float:
+    action, then = admission.decision.action, earlier.decision.action
+    hurts, fleet = destructive(action), isinstance(action, ScaleService | ScalePool)
+    if (hurts and isinstance(then, PREPARES)) or (fleet and worked and not hurts):
+        return 0.0
+    if fleet and worked and destructive(then) and isinstance(then, ScaleService | ScalePool):
+        return limits.cooldown_s
+    return limits.destructive_cooldown_s if hurts else limits.cooldown_s
 
 
 def steady(trace: Trace, limits: Limits) -> Broken:

@@ -128,8 +128,20 @@ def job(**changes: Any) -> Cluster:
         pytest.param(UP, {"cluster": nodes(gone=9)}, None, id="growth goes on in a mass fault"),
         pytest.param(UP, {"history": (entry(DOWN, EntryState.SENT),)}, Deny.IN_FLIGHT, id="one in flight per target"),
         pytest.param(UP, {"history": (entry(DOWN, EntryState.INTENT),)}, Deny.IN_FLIGHT, id="an intent is in flight"),
-        pytest.param(UP, {"history": (entry(DOWN),)}, Deny.COOLDOWN, id="cooldown after a confirmed action"),
-        pytest.param(UP, {"history": (entry(DOWN, age=61.0),)}, None, id="growth cools down for a minute"),
+        pytest.param(UP, {"history": (entry(DOWN, age=10.0), entry(UP, age=20.0))}, None, id="a late replica is an outage"),
+        pytest.param(UP, {"history": (entry(UP, EntryState.FAILED),)}, Deny.COOLDOWN, id="growth waits after a failure"),
+        pytest.param(UP, {"history": (entry(UP, EntryState.FAILED, age=61.0),)}, None, id="for a minute"),
+        pytest.param(DOWN, {"history": (entry(DOWN, age=59.0),)}, Deny.COOLDOWN, id="shrinking further rests a minute"),
+        pytest.param(DOWN, {"history": (entry(DOWN, age=61.0),)}, None, id="not five: it does not turn round"),
+        pytest.param(
+            DOWN,
+            {"history": (entry(UP, age=200.0), entry(DOWN, age=100.0))},
+            Deny.COOLDOWN,
+            id="an earlier growth still counts",
+        ),
+        pytest.param(
+            DOWN, {"history": (entry(DOWN, EntryState.FAILED, age=299.0),)}, Deny.COOLDOWN, id="five after one that failed"
+        ),
         pytest.param(DOWN, {"history": (entry(UP, age=299.0),)}, Deny.COOLDOWN, id="shrinking for five"),
         pytest.param(DOWN, {"history": (entry(UP, age=301.0),)}, None, id="and then passes"),
         pytest.param(PREEMPT, {"history": (entry(ASK, age=20.0),)}, None, id="a stop does not cool down from its own request"),
