@@ -108,7 +108,7 @@ class Prescale:
         capped = "" if target == wanted else f", capped to {target} ({service.min_replicas}..{service.max_replicas})"
         if target == service.replicas:
             return f"{service.name}: {why}{capped}; stays at {target}"
-        stall = next((f for f in snapshot.findings if self._stalled(f, service)), None)
+        stall = next((f for f in snapshot.findings if self._stalled(f, service, snapshot)), None)
         if stall is not None and target > service.replicas:
             return f"{service.name}: {stall.cause.value} on {stall.subject}: more replicas would not help; {target} refused"
         action = ScaleService(
@@ -147,10 +147,30 @@ class Prescale:
             f"no more than {most:.4g} in the last {rule.stabilise_s:.0f} s or ahead: {needed} x {service.target:g} do",
         )
 
-    def _stalled(self, finding: Finding, service: Service) -> bool:
-        about = (finding.subject, finding.sli or "", *finding.chain)
+    def _stalled(self, finding: Finding, service: Service, snapshot: Snapshot) -> bool:
+        """A sure stall that names the service; or the service suffers, and the stall is in the chain or under half its pool.
+
+        Whatever else it may suffer from: replicas that wait for storage do not serve a grown load either.
+        """
         sure = finding.cause in STALLS and finding.confidence >= self.rule.cause_confidence
-        return service.gpus_per_replica > 0 and sure and any(service.name in part.split(":") for part in about)
+        if not sure or service.gpus_per_replica == 0:
+            return False
+        suffers = [one for one in snapshot.findings if _names(one.sli or "", service)]
+        traced = any(finding.subject in one.chain for one in suffers)
+        beneath = bool(suffers) and _share_stalled(snapshot, service, self.rule.cause_confidence) >= 0.5
+        return traced or beneath or any(_names(part, service) for part in (finding.subject, finding.sli or "", *finding.chain))
+
+
+def _names(entity: str, service: Service) -> bool:
+    return service.name in entity.split(":")
+
+
+def _share_stalled(snapshot: Snapshot, service: Service, confidence: float) -> float:
+    """Share of the nodes of the service's pool with a sure stall on one of their parts (`disk:NODE/DEVICE`, `host:NODE`)."""
+    sure = [one for one in snapshot.findings if one.cause in STALLS and one.confidence >= confidence]
+    stalled = {one.subject.partition(":")[2].partition("/")[0] for one in sure}
+    members = [node.name for node in snapshot.cluster.nodes if node.pool == service.pool]
+    return sum(name in stalled for name in members) / len(members) if members else 0.0
 
 
 def lead(service: Service, rule: Rule, period_s: float) -> tuple[float, str]:
