@@ -42,6 +42,7 @@ class Daemon:
         self.cycle_s: float | None = None
         self.busy: set[str] = set()
         self._through: float | None = None
+        self._led: int | None = None
 
     def jobs(self) -> Jobs:
         """Name -> (tick that never raises, period in seconds) of everything that is scheduled."""
@@ -60,9 +61,10 @@ class Daemon:
 
     def lease(self) -> None:
         """Keep or take leadership."""
-        before = self.parts.leadership.epoch
-        if self.parts.leadership.renew() != before:
-            log.info("leadership", epoch=self.parts.leadership.epoch)
+        epoch = self.parts.leadership.renew()
+        if epoch != self._led:
+            log.info("leadership", epoch=epoch, trouble=self.parts.leadership.trouble)
+        self._led = epoch
 
     def scrape(self) -> None:
         """Run the collectors into the store."""
@@ -72,7 +74,9 @@ class Daemon:
         """One decision cycle, if this daemon leads; a lost race for the lease ends it without an effect."""
         epoch = self.parts.leadership.epoch
         if epoch is None or not self.parts.leadership.leads():
-            self.ready, self.reason = True, "standby: another daemon leads"
+            trouble = self.parts.leadership.trouble
+            self.ready = not trouble
+            self.reason = f"cannot lead: {trouble}" if trouble else "standby: another daemon leads"
             return
         started, now = self.clock.elapsed(), self.clock.now()
         try:

@@ -23,15 +23,18 @@ class Leadership:
     def __init__(self, lease: Lease, clock: Clock, holder: str) -> None:
         self._lease, self._clock, self.holder = lease, clock, holder
         self.epoch: int | None = None
+        self.trouble = ""
         self._renewed = float("-inf")
 
     def renew(self) -> int | None:
-        """Acquire or renew; the epoch while leading, None while another leads or the store cannot be reached."""
+        """Acquire or renew; the epoch while leading, None while another leads or the store cannot tell (`trouble` says why)."""
         before = self._clock.elapsed()  # before the call: the lease's life counts from when it was asked for
         try:
             self.epoch = self._lease.acquire(self.holder, self._clock.now(), TTL_S)
-        except Temporary:
+        except Temporary as error:
+            self.trouble = str(error)
             return self.epoch if self.leads() else None
+        self.trouble = ""
         if self.epoch is not None:
             self._renewed = before
         return self.epoch

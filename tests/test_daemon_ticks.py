@@ -36,6 +36,17 @@ class Moody:
         return Cluster(at=now, backend="moody")
 
 
+class Full(MemoryStore):
+    """A store that can be written while there is `room`."""
+
+    room = True
+
+    def acquire(self, holder: str, now: float, ttl_s: float) -> int | None:
+        if not self.room:
+            raise Unreadable("database or disk is full")
+        return super().acquire(holder, now, ttl_s)
+
+
 @pytest.fixture
 def moody() -> Moody:
     return Moody()
@@ -48,7 +59,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def daemon(moody: Moody, clock: ManualClock, tmp_path: Path) -> Iterator[Daemon]:
-    store = MemoryStore()
+    store = Full()
     leadership = Leadership(store, clock, "me")
     kill = KillSwitch(tmp_path / "kill")
     house = House(
@@ -173,3 +184,18 @@ def test_a_daemon_that_lost_its_lead_lets_go_of_the_processes(daemon: Daemon, cl
     clock.advance(30.0)  # suspended: the lease ran out meanwhile
     daemon.supervise()
     assert keeper.calls == ["supervise", "stand down"]
+
+
+def test_a_daemon_that_cannot_renew_its_lease_is_no_standby(daemon: Daemon, clock: ManualClock) -> None:
+    store = cast(Full, daemon.parts.store)
+    tick(daemon, clock)
+    store.room = False
+    tick(daemon, clock, 30.0)
+    assert not daemon.status().ready
+    assert daemon.status().reason == "cannot lead: database or disk is full"
+    store.room = True
+    tick(daemon, clock, 10.0)
+    assert daemon.status().ready
+    assert store.acquire("another", clock.now() + 60.0, 60.0)
+    tick(daemon, clock, 70.0)
+    assert (daemon.status().ready, daemon.status().reason) == (True, "standby: another daemon leads")
