@@ -32,6 +32,8 @@ DECIDE_S = 10.0
 EARLY_S = (2.0, 4.0, 6.0, 8.0)
 """Earlier looks at the same case: when was the answer right for good?"""
 VARIANTS = {"in time": (0.0, 0.0), "60 s late": (60.0, 0.0), "1 in 10 lost": (0.0, 0.1)}
+ENOUGH = 20
+"""Answers in a tenth from which its hit rate says something: one answer is five points."""
 STALLS = {
     "io_stall": ("storage_slow", "storage_neighbour"),
     "prep_stall": ("host_cpu",),
@@ -168,6 +170,9 @@ def report(known: Sequence[Answer]) -> list[dict[str, Any]]:
         worst = max(mixed_up(group).values(), default=0.0)
         out.append(_figure(f"worst confusion among the four stalls{name}", worst, 0.03, "lower"))
     out.append(_figure("false alarms on normal windows", base["false_alarms"], 0.05, "lower"))
+    print("\n  reliability over all looks at faults and load changes")
+    gap = print_reliability([(one.confidence, one.place == 1) for one in known if one.truth != "none"])
+    out.append(_figure("largest gap of confidence and hit rate in a tenth", gap, 0.1, "lower"))
     return [one for one in out if np.isfinite(one["value"])]  # a campaign of some kinds only has no figure for the others
 
 
@@ -195,6 +200,18 @@ def print_confusion(group: Sequence[Answer]) -> None:
     for truth in sorted({one.truth for one in single}):
         row = Counter(one.verdict for one in single if one.truth == truth)
         print(f"  {truth:17s}" + "".join(f"{row[name] or '.':>11}" for name in given))
+
+
+def print_reliability(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Print reported confidence against hit rate per tenth; the largest gap of a tenth with enough answers to tell."""
+    worst = np.nan
+    for low in np.arange(0.0, 1.0, 0.1):
+        group = np.array([pair for pair in pairs if low <= pair[0] < low + 0.1 or (low > 0.85 and pair[0] >= 1.0)])
+        if len(group):
+            said, right = group.mean(axis=0)
+            print(f"      confidence {low:.1f}-{low + 0.1:.1f}: n {len(group):4d}  said {said:.2f}  right {right:.2f}")
+            worst = float(np.fmax(worst, abs(said - right))) if len(group) >= ENOUGH else worst
+    return worst
 
 
 def mixed_up(group: Sequence[Answer]) -> Mapping[tuple[str, str], float]:

@@ -212,16 +212,6 @@ def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return rows
 
 
-def calibration(lines: Sequence[Line]) -> Iterator[tuple[str, int, float, float]]:
-    """Confidence against hit rate per tenth, over answers that name a cause."""
-    named = [line for line in lines if line.report is not None and line.report.verdict is not Cause.UNKNOWN]
-    for low in np.arange(0.0, 1.0, 0.1):
-        group = [line for line in named if line.report and low <= line.report.confidence < low + 0.1 + (low > 0.85)]
-        if group:
-            mean = float(np.mean([line.report.confidence for line in group if line.report]))
-            yield f"{low:.1f}-{low + 0.1:.1f}", len(group), mean, float(np.mean([line.place == 1 for line in group]))
-
-
 def false_alarms(cases: Sequence[Case]) -> tuple[int, int]:
     """Windows before the fault in which a cause was named, and all of them; only with an SLI, as a detector would ask."""
     named = total = 0
@@ -269,8 +259,7 @@ def figures(name: str, cases: Sequence[Case], lags: Sequence[float]) -> list[dic
         typed = [line.typed for line in group if line.typed is not None]
         said = f"  verdict right {np.mean(typed):.3f}" if typed else ""
         print(f"      {kind:28s} n {len(group):3d}  AC@1 {np.mean([line.place == 1 for line in group]):.3f}{said}")
-    for decile, n, told, hit in calibration(ours):
-        print(f"      confidence {decile}: n {n:3d}  said {told:.2f}  right {hit:.2f}")
+    gap = campaign.print_reliability([(line.report.confidence, line.place == 1) for line in ours if line.report])
     silent = sum(line.report is not None and line.report.verdict is Cause.UNKNOWN for line in ours)
     print(f"      abstained: {silent} of {len(ours)}")
     named, total = false_alarms(cases)
@@ -285,6 +274,8 @@ def figures(name: str, cases: Sequence[Case], lags: Sequence[float]) -> list[dic
     typed = [line.typed for line in ours if line.typed is not None]
     if typed:
         out.append(figure(f"{name}: verdict right", float(np.mean(typed)), "ratio", 0.93, "higher", {}))
+    if np.isfinite(gap):
+        out.append(figure(f"{name}: largest gap of confidence and hit rate in a tenth", gap, "ratio", 0.1, "lower", {}))
     if total:
         out.append(figure(f"{name}: false alarms", named / total, "ratio", 0.05, "lower", {}))
     return out

@@ -12,6 +12,7 @@ import numpy as np
 
 from aiops.diagnose.confidence import Readings, confidence, readings
 from aiops.diagnose.derive import Rich, enrich
+from aiops.diagnose.edges import unsupported
 from aiops.diagnose.facts import Facts, by_role
 from aiops.diagnose.graph import Graph
 from aiops.diagnose.judge import judge, noticed
@@ -129,14 +130,15 @@ def hypotheses(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, .
 
 
 def _claimed(facts: Facts, claim: Claim, score: float) -> Hypothesis:
+    chain = _chain(facts, claim.subject)
     return Hypothesis(
         entity=claim.subject,
         metric=facts.rich.panel.metrics[claim.row] if claim.row >= 0 else None,
         verdict=claim.cause,
         score=score,
-        chain=_chain(facts, claim.subject),
+        chain=chain,
         evidence_for=claim.evidence_for,
-        evidence_against=claim.evidence_against,
+        evidence_against=(*claim.evidence_against, *unsupported(facts, chain)),
         counterfactual=dict(claim.counterfactual),
         neighbour=claim.neighbour,
     )
