@@ -6,6 +6,8 @@ Answers are claims, best first; none at all means `unknown`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiops.diagnose.facts import SURE_Z, Facts, recent_facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
@@ -28,6 +30,23 @@ NO_SERVICE = frozenset({"gpu", "loader", "volume", "nic", "link", "host", "colle
 """Types of entities that are no services."""
 LEAD = 0.35
 """Least lead of the first suspect over the second without an SLI: 1 in 20 of the normal windows of Nezha reaches it."""
+
+
+KINDS: Mapping[Role, Cause] = {
+    Role.CPU_BUSY: Cause.CPU_CONTENTION,
+    Role.CPU_PRESSURE: Cause.CPU_CONTENTION,
+    Role.MEM_PRESSURE: Cause.MEMORY_PRESSURE,
+    Role.NET_LATENCY: Cause.NET_CONTENTION,
+    Role.NET_CONGESTION: Cause.NET_CONTENTION,
+    Role.NET_ERROR: Cause.NET_CONTENTION,
+    Role.DISK_LATENCY: Cause.IO_STALL,
+    Role.DISK_QUEUE: Cause.IO_STALL,
+    Role.IO_PRESSURE: Cause.IO_STALL,
+    Role.THERMAL: Cause.THERMAL_THROTTLE,
+    Role.POWER_CAP: Cause.POWER_CAP,
+    Role.GPU_ERROR: Cause.GPU_FAULT,
+}
+"""What the most telling row of a suspect behind a service says about the kind of its fault."""
 
 
 def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, ...]:
@@ -102,15 +121,6 @@ def _service_claims(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, .
 
 
 def _service_kind(facts: Facts, suspect: Suspect) -> Cause:
-    kinds = {
-        Role.CPU_BUSY: Cause.CPU_CONTENTION,
-        Role.CPU_PRESSURE: Cause.CPU_CONTENTION,
-        Role.MEM_PRESSURE: Cause.MEMORY_PRESSURE,
-        Role.NET_LATENCY: Cause.NET_CONTENTION,
-        Role.NET_ERROR: Cause.NET_CONTENTION,
-        Role.DISK_LATENCY: Cause.IO_STALL,
-        Role.IO_PRESSURE: Cause.IO_STALL,
-    }
     if suspect.network > max(suspect.internal, suspect.external):
         return Cause.NET_CONTENTION
-    return kinds.get(facts.rich.meanings[suspect.row].role, Cause.SERVICE_FAULT)
+    return KINDS.get(facts.rich.meanings[suspect.row].role, Cause.SERVICE_FAULT)
