@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.pool import Pool
 from typing import Any, Protocol
 
@@ -18,17 +18,16 @@ import numpy as np
 
 from aiops.clock import SystemClock
 from aiops.forecast.baselines import LastValue
-from aiops.forecast.gate import QUANTILES, fallback, settle_refusal
+from aiops.forecast.gate import fallback, settle_refusal
 from aiops.forecast.limits import limits_of, metrics
 from aiops.forecast.live import Judged, Learnt, Said, group, learn, say
 from aiops.forecast.panel import to_grid
-from aiops.forecast.rolling import Ask
-from aiops.forecast.trend import Calendar
 from aiops.forecast.warning import exhaustions
+from aiops.foresight import Foresight, Plan
 from aiops.model import Cluster, Finding, Floats, Forecast, Query
 from aiops.ports import Diagnoser, Grid, Records, SeriesStore
 
-END_S = 5.0
+END_S, CONNECT_S = 5.0, 10.0
 GROUP = 500
 """Series that one task forecasts: small enough to spread over workers, large enough to learn from each other's record."""
 
@@ -41,36 +40,12 @@ class Shelf(SeriesStore, Records, Protocol):
     """What a refresh reads and writes: series in, forecasts and findings out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How to forecast: horizon, step, history, quantiles, calendar, and how long a worker may take."""
-
-    horizon_s: float = 1800.0
-    step_s: float = 300.0
-    history_s: float = 14 * 86400.0
-    quantiles: tuple[float, ...] = QUANTILES
-    calendar: Calendar = field(default_factory=Calendar)
-    timeout_s: float = 200.0
-    refit_s: float = 86400.0
-    prophet_series: int = 64
-
-    @property
-    def steps(self) -> int:
-        """Grid points ahead."""
-        return max(1, round(self.horizon_s / self.step_s))
-
-    @property
-    def ask(self) -> Ask:
-        """The plan as the models know it."""
-        return Ask(step_s=self.step_s, steps=self.steps, quantiles=np.array(sorted(self.quantiles)))
-
-
 class Refresher:
     """Owns the worker processes and what was learnt. Not thread-safe: one refresh at a time."""
 
-    def __init__(self, shelf: Shelf, plan: Plan | None = None, workers: int = 1, executor: Executor | None = None) -> None:
+    def __init__(self, shelf: Shelf, plan: Plan | None = None, executor: Executor | None = None) -> None:
         self.shelf, self.plan = shelf, plan or Plan()
-        self._executor: Executor = executor or Workers(workers)
+        self._executor: Executor = executor or Workers()
         self._learnt: Learnt | None = None
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
@@ -80,14 +55,17 @@ class Refresher:
         found = {s.key: s for query in queries for s in self.shelf.read(replace(query, window_s=self.plan.history_s), now)}
         end = float(np.floor(now / self.plan.step_s) * self.plan.step_s)
         grids = [to_grid(found[key], end, self.plan.step_s) for key in sorted(found)]
-        panel = [grid for grid in grids if np.isfinite(grid.values).any()]  # nothing known yet is no forecast, not one of zero
-        made = keep_choice(self.refresh(panel), self._accepted)
+        made = keep_choice(self.refresh(grids), self._accepted)
         self._accepted = frozenset(f.target for f in made if f.refused is None)
         self.shelf.put_forecasts(made)
         return made
 
     def refresh(self, panel: Sequence[Grid]) -> tuple[Forecast, ...]:
-        """A forecast per series of a panel whose grids end together: learn if that is due, then say, group by group."""
+        """A forecast per series of a panel whose grids end together: learn if that is due, then say, group by group.
+
+        A series of which nothing is known yet has no forecast: missing is never zero.
+        """
+        panel = [grid for grid in panel if np.isfinite(grid.values).any()]
         if not panel:
             return ()
         groups, plan = group(panel, GROUP), self.plan
@@ -105,6 +83,12 @@ class Refresher:
                 self._said[index] = judged.said
                 made += judged.forecasts
         return tuple(made)
+
+    @classmethod
+    def from_settings(cls, shelf: Shelf, section: Mapping[str, Any], where: str) -> Refresher:
+        """As the settings' `forecast` section says. Raises ConfigError for the first thing wrong in it."""
+        asked = Foresight.from_settings(section, where)
+        return cls(shelf, asked.plan, DaskWorkers(asked.scheduler) if asked.scheduler else Workers(asked.workers))
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
@@ -159,14 +143,20 @@ class Workers:
 
 
 class DaskWorkers:
-    """A Dask cluster of the user's (extra `dask`): `client` is a distributed.Client."""
+    """A Dask cluster of the user's (extra `dask`): a distributed.Client, or the address of a scheduler to connect to."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
     def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
         """As Executor.run; what is unfinished at the deadline is cancelled."""
-        from distributed import wait
+        from distributed import Client, wait
+
+        if isinstance(self.client, str):
+            try:
+                self.client = Client(self.client, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+            except (OSError, TimeoutError):
+                return [(None, "the Dask scheduler does not answer")] * len(tasks)
 
         futures = [self.client.submit(work, *task, pure=False) for task in tasks]
         try:
@@ -185,7 +175,8 @@ class DaskWorkers:
 
     def close(self) -> None:
         """Let go of the cluster; it is the user's."""
-        self.client.close()
+        if not isinstance(self.client, str):
+            self.client.close()
 
 
 def prepare_worker() -> None:
@@ -234,6 +225,7 @@ def plain(panel: Sequence[Grid], plan: Plan, reason: str) -> tuple[Forecast, ...
             refused=reason,
         )
         for grid in panel
+        if np.isfinite(grid.values).any()
     )
 
 

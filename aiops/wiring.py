@@ -17,6 +17,7 @@ from aiops import plugins
 from aiops.clock import Clock
 from aiops.decide.limits import Limits
 from aiops.errors import ConfigError, UserError
+from aiops.foresight import Foresight
 from aiops.killswitch import KillSwitch
 from aiops.leadership import Leadership
 from aiops.loop import House, Memory, needs_of
@@ -97,6 +98,7 @@ def check(settings: Settings, where: str) -> list[str]:
             mode = f" ({settings.policies[name].mode.value})" if group == "policies" else ""
             lines.append(f"{group} {name}{mode}: ok")
     Limits.from_settings(settings.limits, where)
+    Foresight.from_settings(settings.forecast, where)
     return lines + [f"receiver {name}: ok" for name in notifiers(settings, where)]
 
 
@@ -148,7 +150,7 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
         leadership=leadership,
         kill=kill,
         scraper=Scraper(collectors, store, clock, socket.gethostname()),
-        refresher=Refresher(store),
+        refresher=Refresher.from_settings(store, settings.forecast, where),
         diagnosers=diagnosers,
         evidence=tuple({query: None for one in diagnosers for query in one.needs()}),
         announcer=announcer,

@@ -25,9 +25,10 @@ from aiops.forecast.baselines import LastValue, LastWeekMax, SeasonalNaive
 from aiops.forecast.rolling import Ask, forecast_origins
 from aiops.forecast.single import forecast_with
 from aiops.forecast.trend import ProphetCorrected, ProphetModel
+from aiops.foresight import Plan
 from aiops.model import Forecast, Series, SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import Plan, Refresher, Workers, prepare_worker
+from aiops.refresh import Refresher, Workers, prepare_worker
 
 QUANTILES = np.array([0.05, 0.5, 0.9, 0.95])
 GOALS = {  # pinball and absolute error against the last value, from the issue

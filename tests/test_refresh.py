@@ -8,9 +8,10 @@ import pytest
 from aiops import refresh
 from aiops.forecast import regression
 from aiops.forecast.gate import NO_SKILL
+from aiops.foresight import Plan
 from aiops.model import Cause, Cluster, Forecast, Query, Series, SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import DaskWorkers, Plan, Refresher, Workers, keep_choice, refresh_findings
+from aiops.refresh import DaskWorkers, Refresher, Workers, keep_choice, refresh_findings
 
 NOW = 1_700_000_100.0
 KEY = SeriesKey.of("requests", service="web")

@@ -6,9 +6,6 @@ Scaling is reactive unless a forecast has earned its say: skill against last val
 
 from __future__ import annotations
 
-import numpy as np
-
-from aiops.forecast.bands import known
 from aiops.forecast.baselines import LastValue
 from aiops.model import Floats, Forecast
 from aiops.ports import Grid
@@ -42,9 +39,5 @@ def settle_refusal(made: Forecast, was_accepted: bool) -> str | None:
 
 
 def fallback(grid: Grid, steps: int, quantiles: Floats) -> Floats:
-    """The last value's band; zeros where nothing was ever known (the caller refuses it)."""
-    try:
-        known(grid.values)
-    except ValueError:
-        return np.zeros((len(quantiles), steps))
+    """(q, steps) the last value's band. ValueError where nothing was ever known: that has no forecast, not one of zero."""
     return LastValue().predict(grid, steps, quantiles)

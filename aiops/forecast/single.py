@@ -33,19 +33,20 @@ def forecast_with(
     fitted: tuple[float, Fitted] | None = None
     ends = sorted(set(origins))
     for index, origin in enumerate(ends):
-        panel = [to_grid(s, origin, ask.step_s) for s in series if _begun(s, origin)]
+        panel = _begun(series, origin, ask.step_s)
         midnight = float(np.floor(origin / DAY_S) * DAY_S)
         early = min((grid.start for grid in panel), default=origin) > midnight - MIN_FIT_DAYS * DAY_S
         at = origin if early else midnight
         if panel and (fitted is None or fitted[0] != at):
-            fitted = (at, model.fit(panel if early else [to_grid(s, at, ask.step_s) for s in series if _begun(s, at)]))
+            fitted = (at, model.fit(panel if early else _begun(series, at, ask.step_s)))
         if fitted is not None:
             yield from (answer(grid, (model.name, fitted[1]), ask) for grid in panel)
         progress((index + 1) / len(ends))
 
 
-def _begun(series: Series, origin: float) -> bool:
-    return bool((np.isfinite(series.values) & (series.times <= origin)).any())
+def _begun(series: Sequence[Series], at: float, step_s: float) -> list[Grid]:
+    grids = (to_grid(one, at, step_s) for one in series)
+    return [grid for grid in grids if np.isfinite(grid.values).any()]
 
 
 def answer(grid: Grid, by: tuple[str, Fitted], ask: Ask) -> Forecast:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from aiops.foresight import Plan
 from aiops.model import SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import Plan, learn_panel, say_group
+from aiops.refresh import learn_panel, say_group
 
 
 @pytest.mark.parametrize("points", [1, 5, 12, 19])

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from aiops.foresight import Plan
 from aiops.model import Forecast, Query, Series
-from aiops.refresh import Plan, Refresher
+from aiops.refresh import Refresher
 from aiops.sim.cluster.backend import SCRAPE_S, load_key
 from aiops.sim.cluster.drive import Progress, Stage
 from aiops.sim.cluster.load import Loads

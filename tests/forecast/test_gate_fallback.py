@@ -1,0 +1,37 @@
+"""What stands in for a forecast: the last value where there is one, nothing where nothing was ever known."""
+
+import numpy as np
+import pytest
+
+from aiops.forecast.baselines import LastValue
+from aiops.forecast.gate import fallback
+from aiops.forecast.rolling import Ask
+from aiops.forecast.single import forecast_with
+from aiops.foresight import Plan
+from aiops.model import Series, SeriesKey
+from aiops.ports import Grid
+from aiops.refresh import plain
+
+QUANTILES = np.array([0.05, 0.5, 0.9])
+
+
+def grid(*values):
+    return Grid(key=SeriesKey("load"), start=0.0, step_s=300.0, values=np.array(values, dtype=np.float64))
+
+
+def test_the_last_known_value_stands_in():
+    np.testing.assert_allclose(fallback(grid(7.0, 7.0, np.nan), 2, QUANTILES), 7.0)
+
+
+def test_where_nothing_is_known_there_is_no_forecast_rather_than_one_of_zero():
+    with pytest.raises(ValueError, match="no known value"):
+        fallback(grid(np.nan, np.nan), 2, QUANTILES)
+    assert plain([grid(np.nan), grid(3.0)], Plan(), "fit timed out")[0].values.min() == 3.0
+
+
+def test_a_named_model_gives_no_row_for_a_series_that_never_had_a_value():
+    times = np.arange(3) * 300.0
+    silent = Series(key=SeriesKey("silent"), times=times, values=np.full(3, np.nan))
+    known = Series(key=SeriesKey("known"), times=times, values=np.array([1.0, 2.0, 3.0]))
+    ask = Ask(step_s=300.0, steps=2, quantiles=QUANTILES)
+    assert {f.target for f in forecast_with(LastValue(), [silent, known], [600.0], ask)} == {"known"}
