@@ -351,7 +351,8 @@ class Service:
     """A replicated service. `load` is the metric that demand is measured in, `target` its right value per replica.
 
     `start_s` holds the measured seconds from scale-up to ready of recent replicas, oldest first. `version` is what a
-    compare-and-set must present (resourceVersion; a counter on one machine).
+    compare-and-set must present (resourceVersion; a counter on one machine). `latency` is the metric of its answer times and
+    `slo_s` what that should stay below; None where nobody measures or promises it.
     """
 
     name: str
@@ -370,6 +371,8 @@ class Service:
     priority: int = 0
     protected: bool = False
     reason: str = ""
+    latency: SeriesKey | None = None
+    slo_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

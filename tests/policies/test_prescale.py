@@ -10,7 +10,8 @@ from aiops.codec import decode, encode
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Finding, Forecast, Series, SeriesKey, Service
 from aiops.snapshot import Snapshot, query_id
-from policies.prescale import Prescale, Rule, demand, lead, reactive
+from policies.load import demand, lead, reactive
+from policies.prescale import Prescale, Rule, now_and_peak
 
 NOW = 1e9
 LOAD = SeriesKey.of("service_requests_per_second", service="web")
@@ -44,10 +45,17 @@ def ahead(value: float, made_at: float = NOW - 60.0, refused: str | None = None)
     )
 
 
-def seen(one: Service, series: Series | None, *forecasts: Forecast, findings: tuple[Finding, ...] = ()) -> Snapshot:
+def seen(
+    one: Service,
+    series: Series | None,
+    *forecasts: Forecast,
+    findings: tuple[Finding, ...] = (),
+    answers: Series | None = None,
+) -> Snapshot:
     cluster = Cluster(at=NOW, backend="b", services=(one,))
-    (need,) = POLICY.needs(cluster)
-    found = {query_id(need.query): () if series is None else (series,)}
+    load, *promised = POLICY.needs(cluster)
+    found = {query_id(load.query): () if series is None else (series,)}
+    found |= {query_id(need.query): (answers,) for need in promised if answers is not None}
     return Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, series=found, forecasts=forecasts, findings=findings)
 
 
@@ -151,8 +159,8 @@ def test_less_data_never_takes_more_away(dropped: set[int], load: float) -> None
 
 
 def test_the_lead_is_measured_once_there_are_five_starts() -> None:
-    assert lead(service(), Rule(), 30.0) == (300.0, "default, 0 starts measured")
-    seconds, source = lead(service(start_s=(20.0, 20.0, 20.0, 20.0, 40.0)), Rule(), 30.0)
+    assert lead((), (300.0, 5), 30.0) == (300.0, "default, 0 starts measured")
+    seconds, source = lead((20.0, 20.0, 20.0, 20.0, 40.0), (300.0, 5), 30.0)
     assert seconds == pytest.approx(32.0 + 30.0)
     assert "5 starts" in source
 
@@ -166,11 +174,61 @@ def test_demand_is_the_largest_on_the_way_and_linear_between_points() -> None:
 
 
 def test_the_average_smooths_one_scrape_and_the_peak_remembers() -> None:
-    series = flat(10.0)
+    series = flat(10.0, seconds=390.0)
+    series.values[:] += np.tile([3.0, -3.0], 20)[: len(series.values)]  # a noise of six from sample to sample
+    series.values[-1] = 22.0
+    load, peak = now_and_peak(series, NOW, Rule())
+    assert load == pytest.approx(series.values[-3:].mean()), "22 is not much in such a noise"
+    assert peak == pytest.approx(load)
+
+
+def test_a_burst_that_stands_out_of_the_noise_is_seen_in_one_sample_and_remembered() -> None:
+    series = flat(10.0, seconds=390.0)
+    series.values[:] += np.tile([0.5, -0.5], 20)[: len(series.values)]
     series.values[-1] = 40.0
-    load, peak = reactive(series, NOW, Rule())
-    assert load == pytest.approx(20.0)
-    assert peak == pytest.approx(20.0)
+    times, load = reactive(series, NOW, (300.0, 30.0, 4.0))
+    assert len(times) == len(load) == 30
+    assert load[-1] == 40.0
+    assert load[:-1].max() < 10.5
+    # Then four minutes later it still counts as the peak, and after the window no longer
+    calm = flat(10.0, seconds=390.0)
+    calm.values[-25] = 40.0
+    assert now_and_peak(calm, NOW, Rule())[1] == 40.0
+
+
+def test_few_samples_tell_no_noise_and_therefore_no_burst() -> None:
+    series = flat(10.0, seconds=50.0)
+    series.values[-1] = 40.0
+    assert now_and_peak(series, NOW, Rule())[0] == pytest.approx(20.0)
+
+
+def answers(seconds: float, ends: float = NOW) -> Series:
+    times = np.arange(ends - 50.0, ends + 1.0, 10.0)
+    return Series(key=LATENCY, times=times, values=np.full(len(times), seconds))
+
+
+LATENCY = SeriesKey.of("service_request_seconds", service="web")
+PROMISED = {"latency": LATENCY, "slo_s": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("load", "timed", "wanted"),
+    [
+        pytest.param(48.0, answers(1.0), 4, id="20 % over, but answers take half of what is promised"),
+        pytest.param(51.0, answers(1.0), 6, id="27 % over is too much whatever the answers take"),
+        pytest.param(48.0, answers(1.7), 5, id="answers take 85 % of what is promised: grow at 10 %, as usual"),
+        pytest.param(48.0, answers(1.0, ends=NOW - 61.0), 5, id="timed too long ago"),
+        pytest.param(48.0, None, 5, id="not timed"),
+    ],
+)
+def test_a_promised_latency_that_is_kept_lets_the_load_rise_further(load: float, timed: Series | None, wanted: int) -> None:
+    assert target(seen(service(4, **PROMISED), flat(load), answers=timed)) == wanted
+
+
+def test_one_slow_minute_ends_the_larger_tolerance() -> None:
+    timed = answers(1.0)
+    timed.values[1] = 1.9
+    assert target(seen(service(4, **PROMISED), flat(48.0), answers=timed)) == 5
 
 
 def test_the_same_snapshot_from_its_bytes_gives_the_same_bytes() -> None:

@@ -107,13 +107,14 @@ class Metrics(Section):
 
 
 class ServiceSpec(Run):
-    """A replicated service; `target` is the right value of the load series per replica."""
+    """A replicated service; `target` is the right value of the load series per replica, `slo` bounds the mean answer time."""
 
     replicas: int = Field(default=1, ge=0, le=1000)
     min: int = Field(default=1, ge=0, le=1000)
     max: int = Field(default=8, ge=0, le=1000)
     target: float = Field(gt=0)
     load: str = ""
+    slo: Seconds | None = None
     health: Health | None = None
     metrics: Metrics | None = None
     drain: Seconds = 1.0

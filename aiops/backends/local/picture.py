@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiops.backends.local import machine
 from aiops.backends.local.declare import ClusterSpec, JobSpec, ServiceSpec, load_key
 from aiops.backends.local.state import JobRecord, Phase, ServiceRecord, State, Unit
-from aiops.model import Cluster, Job, Knob, Link, Node, Service, TaskClass
+from aiops.model import Cluster, Job, Knob, Link, Node, SeriesKey, Service, TaskClass
 
 
 def cluster(spec: ClusterSpec, state: State, seen: tuple[tuple[Node, ...], tuple[Link, ...]], at: float) -> Cluster:
@@ -47,6 +47,8 @@ def _service(name: str, spec: ServiceSpec, state: State, pool: str) -> Service:
         priority=spec.priority,
         protected=spec.protected,
         reason=_reason(record, units),
+        latency=SeriesKey.of("service_request_seconds", service=name) if spec.metrics else None,
+        slo_s=spec.slo,
     )
 
 

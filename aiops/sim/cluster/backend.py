@@ -9,6 +9,7 @@ import numpy as np
 from aiops.action import Admission, Effect, Outcome, Receipt, ScaleService
 from aiops.decide.check import EffectRecord
 from aiops.model import Batch, Cluster, Gpu, Node, NodeState, Pool, SeriesKey, Service
+from aiops.sim.cluster.latency import Meter
 from aiops.sim.cluster.load import Loads
 from aiops.sim.cluster.scenario import PoolSpec
 from aiops.sim.cluster.world import Fleet, World
@@ -22,6 +23,11 @@ def load_key(service: str) -> SeriesKey:
     return SeriesKey.of("service_requests_per_second", service=service)
 
 
+def latency_key(service: str) -> SeriesKey:
+    """The series that a service's answers are timed in."""
+    return SeriesKey.of("service_request_seconds", service=service)
+
+
 class SimBackend:
     """One simulated cluster; `effects` is its own log of what was done to it, for the invariants."""
 
@@ -32,15 +38,23 @@ class SimBackend:
         self.world, self.loads = world, loads
         self.effects: list[EffectRecord] = []
         self._applied: set[str] = set()
+        self._meters = {
+            name: Meter((fleet.spec.capacity, loads.per_request[name], fleet.spec.latency))
+            for name, fleet in world.fleets.items()
+        }
         self._nodes = tuple(node for pool in world.pools for node in nodes_of(pool))
         self._pools = tuple(
             Pool(name=p.name, gpu_type=p.gpu_type, nodes=p.nodes, min_nodes=p.nodes, max_nodes=p.nodes) for p in world.pools
         )
 
     def collect(self, now: float) -> Batch:
-        """The mean load of each service since the last scrape."""
-        end = int(now - self.loads.start)
-        pairs = ((load_key(name), float(r[max(0, end - SCRAPE_S) : end].mean())) for name, r in self.loads.rates.items())
+        """The mean load and the mean time to answer of each service since the last scrape."""
+        end, pairs = int(now - self.loads.start), []
+        for name, rates in self.loads.rates.items():
+            load = rates[max(0, end - SCRAPE_S) : end]
+            pairs.append((load_key(name), float(load.mean())))
+            if load.any():  # nobody asked: nobody was answered
+                pairs.append((latency_key(name), self._meters[name].read(load, self.world.fleets[name].ready)))
         return Batch.of(now, pairs)
 
     def observe(self, now: float) -> Cluster:
@@ -107,4 +121,6 @@ def service_of(fleet: Fleet) -> Service:
         target=spec.right_load,
         gpus_per_replica=spec.gpus_per_replica,
         start_s=tuple(np.round(fleet.start_s, 3).tolist()),
+        latency=latency_key(spec.name),
+        slo_s=spec.slo,
     )

@@ -7,6 +7,7 @@ arrivals and service times vary. Both are reckoned in blocks of `BLOCK_S`.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,27 @@ def waits(load: Floats, ready: Floats, service: tuple[float, float, float]) -> W
         queued=erlang_c(servers, busy),
         rate=servers * capacity * (1 - busy) / each,
     )
+
+
+class Meter:
+    """What a service's own latency metric shows while the run goes on: the mean of each block, from what happened so far."""
+
+    def __init__(self, service: tuple[float, float, float]) -> None:
+        self._capacity, self._each, self._alone_s = service
+        self._left = 0.0
+        self._recent: deque[float] = deque(maxlen=SMOOTH_BLOCKS)
+
+    def read(self, load: Floats, ready: int) -> float:
+        """Mean seconds to answer over a block of (n,) load per second with `ready` replicas at its end."""
+        can = ready * self._capacity
+        for arrived in load.tolist():
+            self._left = max(0.0, self._left + arrived - can)
+        self._recent.append(float(load.mean()))
+        if not can:
+            return self._alone_s + (NEVER_S if self._left else 0.0)
+        busy = min(sum(self._recent) / len(self._recent) / can, FULL)
+        late = float(erlang_c(np.array([float(ready)]), np.array([busy]))[0])
+        return self._alone_s + min(NEVER_S, self._left / can) + late * self._each / (can * (1 - busy))
 
 
 def backlog(load: Floats, served: Floats) -> Floats:
