@@ -52,11 +52,16 @@ def answered(job: Job) -> bool:
 
 
 def silent(job: Job, now: float, terms: Terms) -> bool:
-    """Asked for a checkpoint longer ago than it should take, and none came: another victim is looked for."""
+    """Asked for a checkpoint longer ago than it should take, and none came: another victim is looked for.
+
+    A run that was asked while it still started could not answer before it had: its time begins then.
+    """
     if job.checkpoint_requested_at is None or answered(job):
         return False
+    restart = terms.restart_s if job.restart_s is None else job.restart_s
+    heard = max(job.checkpoint_requested_at, (job.started_at or -math.inf) + restart)
     patience = min(terms.patience_factor * (job.checkpoint_s or math.inf), terms.patience_cap_s)
-    return now - job.checkpoint_requested_at > patience
+    return now - heard > patience
 
 
 def proven(job: Job, now: float, terms: Terms) -> bool:

@@ -27,9 +27,11 @@ class NoLending:
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
+        self.back: dict[str, float] | None = None  # what would be free if all borrowers left, less who waits for it
 
     def fill(self, world: World, now: float) -> None:
         """See `Scheduler.fill`."""
+        self.back = None
         for queue, row in world.waiting.items():
             spare = world.quota[queue] - world.used[queue]
             for job in row:
@@ -53,11 +55,18 @@ class NoLending:
         return True
 
     def blocked(self, world: World, job: SimJob, now: float) -> None:
-        """It is entitled: if only borrowers are in its way, its wait is a reclaim's."""
-        if job.blocked_at is None and world.borrowed:
-            back = returned(world.floor.free, world.borrowed.values())
-            if world.floor.place(job.spec.gpus, job.spec.gpu_type, back) is not None:
-                job.blocked_at = now
+        """It is entitled: while borrowers alone are in its way, its wait is a reclaim's. Nobody's room is counted twice."""
+        if job.blocked_at is None and not world.borrowed:
+            return
+        if self.back is None:
+            self.back = returned(world.floor.free, world.borrowed.values())
+        nodes = world.floor.place(job.spec.gpus, job.spec.gpu_type, self.back)
+        if nodes is None:
+            job.blocked_at = None
+        else:
+            job.blocked_at = now if job.blocked_at is None else job.blocked_at
+            for name in nodes:
+                self.back[name] -= job.spec.gpus / len(nodes)
 
 
 class Priority(NoLending):

@@ -61,12 +61,15 @@ class Course:
         return self.begin + left + writes * self.cost_s
 
     def ask(self, now: float) -> Course:
-        """The same run writing a checkpoint from `now` on, because it was asked for one."""
+        """The same run writing a checkpoint because it was asked for one: at once, or as soon as it has restarted."""
+        if self.asked and now < self.begin:
+            return self  # it is writing one already
+        start = max(now, self.begin)
         return replace(
             self,
-            begin=now + self.cost_s,
-            base=self.done(now),
-            before=self.durable(now),
-            written_at=self.checkpointed_at(now),
+            begin=start + self.cost_s,
+            base=self.done(start),
+            before=self.durable(start),
+            written_at=self.checkpointed_at(start),
             asked=True,
         )

@@ -65,7 +65,7 @@ class JobScenario(Section):
     queues: tuple[QueueSpec, ...] = Field(min_length=1)
     jobs: Habits = Habits()
     arrivals: tuple[Arrivals, ...] = ()
-    policies: dict[str, dict[str, Any]] = Field(default={"preempt": {}})
+    policies: dict[str, dict[str, Any]] = Field(default={"preempt": {}, "rebalance": {}, "reclaim": {}})
     limits: dict[str, Any] = Field(default={})
 
     @property

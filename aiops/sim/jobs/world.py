@@ -145,7 +145,7 @@ class World:
     def ask(self, job: SimJob, now: float) -> None:
         """Ask a run that can write checkpoints for one; others do not answer."""
         job.requested_at = now
-        if job.course is not None and math.isfinite(job.spec.interval_s) and now >= job.course.begin:
+        if job.course is not None and math.isfinite(job.spec.interval_s):
             job.course = job.course.ask(now)
             self._at(job.course.end(job.spec.duration_s), f"end {job.run_id}", job.id)
 

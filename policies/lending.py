@@ -1,0 +1,162 @@
+"""Which waiting jobs run on whose idle share, and where: a packing problem, solved greedily or by CP-SAT (policy.md 32).
+
+Both see the same `Problem` and answer with `Loan`s; the better answer counts, by `worth`. Deterministic: the solver has a limit
+in its own deterministic seconds, one worker and a fixed seed, so that a replayed decision gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiops.model import Job
+from policies.placing import Floor
+
+SEED = 1
+FAIRNESS = 1000
+"""A GPU that starts to work is worth this much, and one more per minute that its job has waited, up to half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """One job on a lender's share, on these nodes."""
+
+    job: Job
+    lender: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Who may borrow, in order of importance, what each lender has idle, and the floor."""
+
+    jobs: Sequence[Job]
+    idle: Mapping[str, int]
+    floor: Floor
+    now: float
+
+    def worth(self, job: Job) -> int:
+        """What it is worth that this job runs: its GPUs, more for who has waited longer."""
+        minutes = min(max(0.0, self.now - job.submitted_at) / 60, FAIRNESS / 2)
+        return job.gpus * (FAIRNESS + int(minutes))
+
+    def total(self, loans: Sequence[Loan]) -> int:
+        """What a whole answer is worth."""
+        return sum(self.worth(loan.job) for loan in loans)
+
+
+def plan(problem: Problem, effort_s: float) -> list[tuple[Loan, str]]:
+    """Loans and who found each: priorities one after the other, the highest first, each on what those before it left."""
+    floor = Floor(problem.floor.nodes, problem.floor.pools, dict(problem.floor.free), problem.floor.sizes)
+    idle, found = dict(problem.idle), list[tuple[Loan, str]]()
+    for priority in sorted({job.priority for job in problem.jobs}, reverse=True):
+        level = [job for job in problem.jobs if job.priority == priority]
+        loans, by = best(Problem(level, idle, floor, problem.now), effort_s)
+        for loan in loans:
+            floor.take(loan.job, loan.nodes)
+            idle[loan.lender] -= loan.job.gpus
+        found += [(loan, by) for loan in loans]
+    return found
+
+
+def best(problem: Problem, effort_s: float) -> tuple[list[Loan], str]:
+    """The better of the greedy and the solver's answer, and who found it. `effort_s` is in deterministic seconds."""
+    quick = greedy(problem)
+    if len(quick) == len(problem.jobs) or effort_s <= 0:
+        return quick, "greedy"
+    solved = solve(problem, quick, effort_s)
+    return (solved, "CP-SAT") if solved is not None and problem.total(solved) > problem.total(quick) else (quick, "greedy")
+
+
+def greedy(problem: Problem) -> list[Loan]:
+    """In order of importance; each on the lender with the least idle that suffices, so that large shares stay whole."""
+    floor = Floor(problem.floor.nodes, problem.floor.pools, dict(problem.floor.free), problem.floor.sizes)
+    idle, loans = dict(problem.idle), []
+    for job in problem.jobs:
+        lenders = sorted((left, name) for name, left in idle.items() if left >= job.gpus and name != job.queue)
+        nodes = floor.place(job) if lenders else None
+        if nodes is not None:
+            floor.take(job, nodes)
+            idle[lenders[0][1]] -= job.gpus
+            loans.append(Loan(job, lenders[0][1], nodes))
+    return loans
+
+
+def solve(problem: Problem, hint: Sequence[Loan], effort_s: float) -> list[Loan] | None:
+    """The packing of greatest worth that CP-SAT finds within `effort_s`; None without ortools or without an answer."""
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError:
+        return None
+    model = cp_model.CpModel()
+    places = _places(model, problem)
+    lenders = {
+        (i, name): model.new_bool_var("")
+        for i, job in enumerate(problem.jobs)
+        for name, left in sorted(problem.idle.items())
+        if left >= job.gpus and name != job.queue
+    }
+    _bind(model, problem, places, lenders)
+    _suggest(model, problem, (places, lenders), hint)
+    model.maximize(sum(_worth(problem, i, key) * var for (i, key), var in places.items()))
+    solver = cp_model.CpSolver()
+    solver.parameters.max_deterministic_time = effort_s
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = SEED
+    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    by = {i: name for (i, name), var in lenders.items() if solver.boolean_value(var)}
+    return [Loan(problem.jobs[i], by[i], key) for (i, key), var in places.items() if solver.boolean_value(var)]
+
+
+Places = dict[tuple[int, tuple[str, ...]], Any]
+Lenders = dict[tuple[int, str], Any]
+
+
+def _places(model: Any, problem: Problem) -> Places:
+    """A variable per job and place: each node with room, or blocks of whole empty nodes."""
+    places: Places = {}
+    for i, job in enumerate(problem.jobs):
+        sizes = problem.floor.of_type(job.gpu_type)
+        keys: list[tuple[str, ...]] = [(name,) for name in sizes if problem.floor.free[name] >= job.gpus]
+        if all(size < job.gpus for size in sizes.values()):
+            keys = problem.floor.blocks(job)
+        places |= {(i, key): model.new_bool_var("") for key in keys}
+    return places
+
+
+def _bind(model: Any, problem: Problem, places: Places, lenders: Lenders) -> None:
+    """Each job at most once and with one lender; no node and no lender beyond what it has."""
+    on_node: dict[str, list[Any]] = {}
+    for (i, key), var in places.items():
+        each = -(-problem.jobs[i].gpus // len(key))
+        for name in key:
+            on_node.setdefault(name, []).append(each * var)
+    for name, load in on_node.items():
+        model.add(sum(load) <= int(problem.floor.free[name] + 1e-9))
+    for i in range(len(problem.jobs)):
+        placed = [var for (j, _), var in places.items() if j == i]
+        model.add_at_most_one(placed)
+        model.add(sum(var for (j, _), var in lenders.items() if j == i) == sum(placed))
+    for name, left in problem.idle.items():
+        borrowed = [problem.jobs[i].gpus * var for (i, lender), var in lenders.items() if lender == name]
+        if borrowed:
+            model.add(sum(borrowed) <= left)
+
+
+def _suggest(model: Any, problem: Problem, variables: tuple[Places, Lenders], hint: Sequence[Loan]) -> None:
+    chosen = {loan.job.id: loan for loan in hint}
+    for (i, key), var in variables[0].items():
+        loan = chosen.get(problem.jobs[i].id)
+        model.add_hint(var, loan is not None and loan.nodes == key)
+    for (i, name), var in variables[1].items():
+        loan = chosen.get(problem.jobs[i].id)
+        model.add_hint(var, loan is not None and loan.lender == name)
+
+
+def _worth(problem: Problem, i: int, key: tuple[str, ...]) -> int:
+    """Worth of a job, a grain more where it suits the place: better matches win among equals."""
+    job = problem.jobs[i]
+    suits = sorted({problem.floor.mismatch(job, name) for name in problem.floor.of_type(job.gpu_type)}, reverse=True)
+    return 100 * problem.worth(job) + suits.index(problem.floor.mismatch(job, key[0]))

@@ -1,0 +1,124 @@
+"""Which running jobs to move so that a node becomes free for one that waits, and whether that is worth it (policy.md 12).
+
+Two reasons: free GPUs lie scattered and no node has enough (defragmentation), or a node promised more cores or memory than it
+has (overfull). Knows costs and places; the handshake and the plan are `rebalance.py`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from aiops.model import Cluster, Job, JobState, Node
+from policies.handshake import Terms, lost
+from policies.placing import Floor
+from policies.shares import able
+
+MOST = 3  # jobs moved for one waiting job: more is a migration project, not a rebalance
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A running job and where it would go on."""
+
+    job: Job
+    to_nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """Moves that make room on a node, and the GPU-seconds that they cost."""
+
+    node: str
+    moves: tuple[Move, ...]
+    disruption: float
+
+    @property
+    def names(self) -> str:
+        """Who moves, for people."""
+        return ", ".join(move.job.id for move in self.moves)
+
+
+def movable(cluster: Cluster, now: float, min_runtime_s: float) -> list[Job]:
+    """Jobs that may be moved: on one node, stoppable at a checkpoint, on their own queue's share, not young, no gang."""
+    return [
+        job
+        for job in cluster.jobs
+        if job.state is JobState.RUNNING and len(job.nodes) == 1 and able(job) and not (job.protected or job.lender or job.gang)
+        and job.started_at is not None and now - job.started_at >= min_runtime_s
+    ]  # fmt: skip
+
+
+def defragment(waiting: Job, floor: Floor, jobs: Sequence[Job], now: float) -> Clearing | None:
+    """The cheapest way to free one node for `waiting`; None where it needs several nodes or no few moves suffice."""
+    sizes = floor.of_type(waiting.gpu_type)
+    found = []
+    for node in sorted(name for name, size in sizes.items() if size >= waiting.gpus):
+        on_node = sorted((job for job in jobs if job.nodes == (node,)), key=lambda job: (cost(job, now), job.id))
+        found += [one for some in few(on_node) if (one := _clear(waiting, floor, (node, some), now)) is not None]
+    return min(found, key=lambda one: (one.disruption, one.node, one.names), default=None)
+
+
+def few(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
+    """Every set of up to MOST of the eight cheapest."""
+    return (some for count in range(1, MOST + 1) for some in combinations(jobs[:8], count))
+
+
+def _clear(waiting: Job, floor: Floor, by: tuple[str, tuple[Job, ...]], now: float) -> Clearing | None:
+    node, some = by
+    if floor.free[node] + sum(job.gpus for job in some) < waiting.gpus:
+        return None
+    moves = rehoused(some, floor, node)
+    return Clearing(node, moves, sum(cost(job, now) for job in some)) if moves else None
+
+
+def rehoused(some: Sequence[Job], floor: Floor, away_from: str) -> tuple[Move, ...]:
+    """Where these jobs go on, largest first; () where one of them finds no place."""
+    left = Floor({n: node for n, node in floor.nodes.items() if n != away_from}, floor.pools, dict(floor.free), {})
+    moves = []
+    for job in sorted(some, key=lambda job: (-job.gpus, job.id)):
+        nodes = left.place(job)
+        if nodes is None:
+            return ()
+        left.take(job, nodes)
+        moves.append(Move(job, nodes))
+    return tuple(moves)
+
+
+def overfull(cluster: Cluster) -> list[tuple[Node, list[Job], str]]:
+    """Nodes whose jobs asked for more cores or memory than there are, with those jobs and the excess in words."""
+    found = []
+    for node in cluster.nodes:
+        jobs = [job for job in cluster.jobs if node.name in job.nodes and job.state is JobState.RUNNING]
+        cores = sum(job.cpu_cores / len(job.nodes) for job in jobs)
+        memory = sum(job.memory_bytes / len(job.nodes) for job in jobs)
+        if 0 < node.cpu_cores < cores - 1e-9:
+            found.append((node, jobs, f"{cores:g} cores asked of {node.cpu_cores:g}"))
+        elif 0 < node.memory_bytes < memory:
+            found.append((node, jobs, f"{memory / 2**30:.0f} GiB asked of {node.memory_bytes / 2**30:.0f}"))
+    return found
+
+
+def relieve(node: Node, jobs: Sequence[Job], floor: Floor, now: float) -> Clearing | None:
+    """The cheapest few jobs whose leaving brings an overfull node back within what it has."""
+    cores = sum(job.cpu_cores / len(job.nodes) for job in jobs) - (node.cpu_cores or math.inf)
+    memory = sum(job.memory_bytes / len(job.nodes) for job in jobs) - (node.memory_bytes or math.inf)
+    found = []
+    for some in few(sorted(movable_of(jobs), key=lambda job: (cost(job, now), job.id))):
+        enough = sum(job.cpu_cores for job in some) >= cores and sum(job.memory_bytes for job in some) >= memory
+        moves = rehoused(some, floor, node.name) if enough else ()
+        if moves:
+            found.append(Clearing(node.name, moves, sum(cost(job, now) for job in some)))
+    return min(found, key=lambda one: (one.disruption, one.names), default=None)
+
+
+def movable_of(jobs: Sequence[Job]) -> list[Job]:
+    """Of a node's jobs those that may be moved at all."""
+    return [job for job in jobs if len(job.nodes) == 1 and able(job) and not (job.protected or job.lender or job.gang)]
+
+
+def cost(job: Job, now: float) -> float:
+    """GPU-seconds that a move loses: work since the last checkpoint, and the restart."""
+    return lost(job, now, -math.inf, Terms())

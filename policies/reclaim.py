@@ -1,0 +1,95 @@
+"""What was lent comes back within five minutes of being needed.
+
+As one would tell an operator: *"Idle shares are lent only until their owner needs them. When a job that its own queue's quota
+entitles to start finds no room, because borrowers are in it, I look for the borrowers that lose least, ask them for a
+checkpoint, and stop them when every one has a fresh, verified proof. What they free is held for the owner. Nobody who runs on
+his own queue's share is ever stopped by me, however long he runs or little he matters."*
+
+Budgets and the proof itself are checked again by `admit` and by the backend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, ClassVar
+
+from aiops.action import Decision
+from aiops.model import Cluster, Job, JobState
+from aiops.snapshot import Need, Snapshot
+from policies.handshake import Case, Terms, lost, silent, steps
+from policies.placing import Floor
+from policies.rules import rule_of
+from policies.shares import Shares, able, entitled
+from policies.victims import Victim, cheapest, free_gpus, with_leaving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Terms):
+    """Settings: those of the handshake."""
+
+
+class Reclaim:
+    """Gives owners of lent capacity their room back."""
+
+    name: ClassVar[str] = "reclaim"
+    every_s: ClassVar[float] = 10.0
+
+    def __init__(self, rule: Rule | None = None) -> None:
+        self.rule = rule or Rule()
+
+    @classmethod
+    def from_settings(cls, section: Mapping[str, Any], where: str) -> Reclaim:
+        """From the section `policies.reclaim`; ConfigError names the key that is unknown or out of range."""
+        return cls(rule_of(Rule, section, where, cls.name))
+
+    def needs(self, cluster: Cluster) -> Sequence[Need]:
+        """Nothing but the cluster itself."""
+        return ()
+
+    def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
+        """Decisions or a note per entitled job that waits, in order; capacity is subtracted as it goes."""
+        cluster = snapshot.cluster
+        borrowers = self.borrowers(snapshot)
+        if not any(job.lender for job in cluster.jobs):
+            return
+        floor = Floor.of(cluster, free_gpus(cluster))
+        for job in entitled(cluster, Shares.of(cluster)):
+            if (nodes := floor.place(job)) is not None:
+                floor.take(job, nodes)  # the cluster starts it by itself
+                continue
+            coming = Floor(floor.nodes, floor.pools, with_leaving(floor.free, job, snapshot), floor.sizes)
+            if (nodes := coming.place(job)) is not None:
+                floor.take(job, nodes)
+                yield f"{job.id}: starts once those that are stopping have left"
+                continue
+            chosen = cheapest(job, borrowers, coming.free, cluster)
+            if chosen is None:
+                continue  # what is in its way was not lent: not a matter of mine
+            borrowers = [one for one in borrowers if one not in chosen]
+            freed = [gone for one in chosen for gone in one.jobs]
+            for gone in freed:
+                floor.give_back(gone)
+            floor.take(job, floor.place(job) or tuple(sorted({node for gone in freed for node in gone.nodes})))
+            yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
+
+    def borrowers(self, snapshot: Snapshot) -> list[Victim]:
+        """Running work on lent capacity that can be stopped at a checkpoint, whole gangs only."""
+        running = [job for job in snapshot.cluster.jobs if job.state is JobState.RUNNING]
+        reported = [job.started_at for job in running if job.checkpoint and job.started_at is not None]
+        usual = median(reported) if reported else -math.inf
+        groups: dict[str, list[Job]] = {}
+        for job in sorted(running, key=lambda job: job.id):
+            groups.setdefault(job.gang or job.id, []).append(job)
+        whole = [jobs for jobs in groups.values() if all(self._may_stop(job, snapshot.now) for job in jobs)]
+        return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
+
+    def _may_stop(self, job: Job, now: float) -> bool:
+        return bool(job.lender) and able(job) and not job.protected and not silent(job, now, self.rule)
+
+
+def _why(waiting: Job, chosen: Sequence[Victim]) -> str:
+    names, total = ", ".join(victim.name for victim in chosen), sum(victim.lost_gpu_s for victim in chosen)
+    return f"{waiting.id} of {waiting.queue} is entitled to {waiting.gpus} GPUs that {names} borrowed; {total:.0f} GPU-s lost"

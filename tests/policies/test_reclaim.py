@@ -1,0 +1,116 @@
+"""Reclaim: what was lent comes back to who is entitled to it, after a checkpoint, from borrowers alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
+from aiops.errors import ConfigError
+from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState, Queue
+from aiops.snapshot import Snapshot
+from policies.reclaim import Reclaim
+
+NOW = 1e9
+NODES = tuple(
+    Node(
+        name=f"n{i}", uid=f"n{i}", pool="p", state=NodeState.READY,
+        gpus=tuple(Gpu(uuid=f"n{i}/{k}", index=k) for k in range(8)),
+    )
+    for i in range(3)
+)  # fmt: skip
+QUEUES = (Queue(name="a", quota_gpus=8), Queue(name="b", quota_gpus=16))
+
+
+def running(id: str, node: int, gpus: int = 8, lender: str = "", **changes: Any) -> Job:
+    proof = Checkpoint(id=f"c-{id}", run_id=id, at=NOW - 50.0, read_at=NOW, verified=True)
+    plain = Job(
+        id=id, run_id=id, name=id, queue="a", state=JobState.RUNNING, gpus=gpus, submitted_at=NOW - 9e4, nodes=(f"n{node}",),
+        started_at=NOW - 100.0, checkpoint=proof, checkpoint_s=20.0, restart_s=60.0, preemptible=True, lender=lender,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+OWNER = Job(id="b2", run_id="b2", name="b2", queue="b", state=JobState.QUEUED, gpus=8, submitted_at=NOW - 10.0)
+FULL = (running("a1", 0), running("a2", 1, lender="b"), running("b1", 2, queue="b"))
+"""Queue a on its own n0 and borrowing n1; b on n2. b's second job is entitled to eight GPUs that a2 borrowed."""
+
+
+def seen(*jobs: Job, supports: tuple[str, ...] = ("preempt",)) -> Snapshot:
+    cluster = Cluster(at=NOW, backend="b", nodes=NODES, jobs=jobs, queues=QUEUES)
+    return Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=supports)
+
+
+def answers(snapshot: Snapshot) -> list[Any]:
+    return [one.action if isinstance(one, Decision) else one for one in Reclaim().decide(snapshot)]
+
+
+def test_the_borrower_is_stopped_for_the_owner_and_what_it_frees_is_held_for_it() -> None:
+    hold, stop = answers(seen(*FULL, OWNER, supports=("preempt", "hold_capacity")))
+    assert isinstance(hold, HoldCapacity)
+    assert (hold.owner, hold.nodes, hold.gpus) == ("b2", ("n1",), 8)
+    assert isinstance(stop, Preempt)
+    assert (stop.job, stop.on_nodes, stop.bind_to) == ("a2", ("n1",), hold.hold)
+
+
+def test_nobody_on_his_own_share_is_ever_stopped() -> None:
+    mine = replace(FULL[1], lender="")  # then a uses 16 of 8: over its quota, but nobody lent it anything here
+    assert answers(seen(FULL[0], mine, FULL[2], OWNER)) == []
+    # Not even where that would be cheaper than the borrower
+    dear = replace(FULL[1], checkpoint=replace(FULL[1].checkpoint, at=NOW - 290.0))  # type: ignore[type-var]
+    assert [one.job for one in answers(seen(FULL[0], dear, FULL[2], OWNER))] == ["a2"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"gpus": 16}, id="beyond its queue's quota"),
+        pytest.param({"queue": "a"}, id="of a queue that uses all of its own"),
+        pytest.param({"gpu_type": "H100"}, id="for which nobody's room would do"),
+        pytest.param({"state": JobState.HELD}, id="held by its owner"),
+    ],
+)
+def test_who_is_not_entitled_takes_nothing_back(changes: dict[str, Any]) -> None:
+    assert answers(seen(*FULL, replace(OWNER, **changes))) == []
+
+
+def test_a_free_node_is_used_before_anybody_is_stopped_and_a_leaving_borrower_is_waited_for() -> None:
+    assert answers(seen(FULL[0], FULL[1], OWNER)) == []
+    (note,) = answers(seen(FULL[0], replace(FULL[1], state=JobState.STOPPING), FULL[2], OWNER))
+    assert note == "b2: starts once those that are stopping have left"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"checkpoint": None}, "ask", id="no checkpoint yet"),
+        pytest.param({"checkpoint": None, "checkpoint_requested_at": NOW - 20.0}, "wait", id="it is writing one"),
+        pytest.param({"checkpoint": None, "checkpoint_requested_at": NOW - 31.0}, "give up", id="silent for 1.5 times as long"),
+        pytest.param(
+            {"checkpoint": None, "checkpoint_requested_at": NOW - 31.0, "started_at": NOW - 60.0}, "wait",
+            id="asked while it still started: its patience begins then",
+        ),
+    ],
+)  # fmt: skip
+def test_the_handshake_comes_first(changes: dict[str, Any], expected: str) -> None:
+    found = answers(seen(FULL[0], replace(FULL[1], **changes), FULL[2], OWNER))
+    assert found == ([RequestCheckpoint(job="a2", run_id="a2")] if expected == "ask" else [])
+
+
+def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() -> None:
+    proof = FULL[1].checkpoint
+    assert proof is not None
+    small = [
+        running(f"s{i}", 1, 4, lender="b", checkpoint=replace(proof, id=f"c{i}", run_id=f"s{i}", at=NOW - age))
+        for i, age in enumerate((200.0, 20.0))
+    ]
+    owner = replace(OWNER, gpus=4)
+    assert [one.job for one in answers(seen(FULL[0], *small, FULL[2], owner))] == ["s1"]
+    # And two owners take both, each once
+    both = answers(seen(FULL[0], *small, FULL[2], owner, replace(owner, id="b3", run_id="b3")))
+    assert sorted(one.job for one in both) == ["s0", "s1"]
+
+
+def test_wrong_settings_are_refused_by_their_path() -> None:
+    with pytest.raises(ConfigError, match=r"policies\.reclaim\.oops"):
+        Reclaim.from_settings({"oops": 1}, "aiops.yaml")
