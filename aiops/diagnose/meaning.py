@@ -29,6 +29,7 @@ class Role(StrEnum):
     LOADER_QUEUE = "loader queue"
     PREP = "preparation time"
     SAMPLES = "work per step"
+    INPUT = "input per step"
     SM_ACTIVE = "SM activity"
     GPU_UTIL = "GPU utilisation"
     GPU_CLOCK = "GPU clock"
@@ -104,6 +105,7 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"power_limit|power_cap", Role.POWER_LIMIT, _I, _DOWN),
     (r"temperature|_temp\b|celsius", Role.GPU_TEMP, _I, _UP),
     (r"power.*watts|gpu_power", Role.GPU_POWER, _I, _NONE),
+    (r"pcie.*(rx|receive)", Role.INPUT, _E, _NONE),
     (r"pcie|nvlink.*bytes", Role.NET_RATE, _E, _NONE),
     # hosts
     (r"pressure.*cpu|cpu.*(pressure|throttl|steal|waiting)|cfs_throttled|runqueue", Role.CPU_PRESSURE, _I, _UP),

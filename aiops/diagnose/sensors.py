@@ -31,6 +31,8 @@ AGREE = 0.1
 """Witnesses that moved by less than this say that nothing happened."""
 CONTRADICTED = 0.3
 """A reading that moved by more than this, against all witnesses, is wrong."""
+FULL = 0.97
+"""Utilisation from which a GPU reads as always busy."""
 PHYSICAL = (Role.GPU_TEMP, Role.GPU_POWER, Role.GPU_UTIL, Role.SM_ACTIVE, Role.GPU_CLOCK, Role.CPU_BUSY, Role.MEM_FREE)
 """Roles of sensors proper. A latency's quantile or a queue may well stay at one value; silicon that works never does."""
 _ACTIVITY = (Role.SM_ACTIVE, Role.GPU_POWER, Role.GPU_UTIL)
@@ -67,13 +69,18 @@ def _contradicting(facts: Facts) -> Iterator[Claim]:
         rows = [row for role in _ACTIVITY for row in facts.rows(role, {entity}) if np.isfinite(facts.ratio(row))]
         work = [row for row in facts.rows(Role.COMPUTE, {entity}) if np.isfinite(facts.ratio(row))]
         for row in rows:
-            witnesses = [r for r in (*rows, *work) if r != row]
+            witnesses = [r for r in (*rows, *work) if r != row and not _pinned(facts, r)]
             still = [r for r in witnesses if abs(facts.ratio(r)) < AGREE]
             moved = abs(facts.ratio(row)) > CONTRADICTED and abs(facts.z(row)) > 8
             if moved and len(still) >= 2 and len(still) == len(witnesses):
                 told = ", ".join(facts.rich.panel.metrics[r] for r in still)
                 yield _claim(facts, row, 2.0, f"{facts.series(row)} moved by {facts.ratio(row):+.0%}, but {told} did not")
         yield from _sudden_heat(facts, entity)
+
+
+def _pinned(facts: Facts, row: int) -> bool:
+    """A utilisation that always reads full says nothing: it counts a kernel that waits as work."""
+    return facts.rich.meanings[row].role is Role.GPU_UTIL and float(facts.shifts.usual[row]) >= FULL
 
 
 def _sudden_heat(facts: Facts, entity: str) -> Iterator[Claim]:

@@ -72,3 +72,18 @@ def _rises(facts: Facts, role: Role) -> dict[int, float]:
     rows = [row for row in facts.rows(role) if np.isfinite(facts.rise(row))]
     ranks = [row for row in rows if facts.graph.type(facts.entity(row)) not in ("job", "stage", "collective")]
     return {row: facts.rise(row) for row in (ranks or rows)}
+
+
+def uneven_work(facts: Facts, around: frozenset[str]) -> int | None:
+    """The row by which a rank has more to do per step than before while others have not; None where it has not.
+
+    Samples say it best; of a rank that counts none, the bytes that its GPU takes in.
+    """
+    for role in (Role.SAMPLES, Role.INPUT):
+        mine = facts.rows(role, around)
+        more = [row for row in mine if facts.rose(row, MORE)]
+        if more and not all(facts.rose(row, MORE) for row in facts.rows(role)):
+            return more[0]
+        if mine:
+            return None
+    return None

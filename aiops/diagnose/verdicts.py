@@ -23,7 +23,7 @@ from aiops.diagnose.resources import (
     slow_storage,
     storage_claim,
 )
-from aiops.diagnose.split import Split, more_work
+from aiops.diagnose.split import Split, more_work, uneven_work
 from aiops.model import Cause
 
 MATTERS = 0.3
@@ -36,6 +36,8 @@ UNHOOKED = 0.5
 """Weight of a claim that rests on a resource in trouble alone, without the seconds that it cost."""
 IN_PROPORTION = 1.5
 """How much more than in proportion a step may grow with the work in it: caches and queues get fuller."""
+RANKS = ("rank", "gpu")
+"""Types of the entities that compute."""
 WHOLE = 0.75
 """Share of the ranks from which a rise is one of the whole job."""
 
@@ -133,7 +135,7 @@ def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
     need = MATTERS * split.extra_s
     left = dict(split.compute)
     claims: list[Claim | None] = []
-    shared = float(np.quantile(list(left.values()), 1 - WHOLE))  # a lone rank is the whole job: it can lag behind nobody
+    shared = 0.0 if _one_of_many(facts, left) else float(np.quantile(list(left.values()), 1 - WHOLE, method="lower"))
     if shared >= need:
         claims.append(_whole_claim(facts, left, float(np.median(list(left.values()))) / split.extra_s))
         left = _peeled(left, left)
@@ -146,6 +148,12 @@ def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
     slow = {row: s for row, s in left.items() if s >= need and s >= ALIKE * max(left.values())}
     hosts = _shared_host(facts, slow, max(slow.values()) / split.extra_s) if slow else None
     return [*claims, *([hosts] if hosts else [_rank_claim(facts, row, s / split.extra_s) for row, s in slow.items()][:MOST])]
+
+
+def _one_of_many(facts: Facts, compute: Mapping[int, float]) -> bool:
+    """True where one rank is measured and the graph knows others; a job's only rank is the whole job and lags behind nobody."""
+    kinds = [facts.graph.type(facts.entity(row)) for row in compute]
+    return len(kinds) == 1 and sum(facts.graph.type(name) == kinds[0] for name in facts.scope) > 1 and kinds[0] in RANKS
 
 
 def _peeled(left: Mapping[int, float], members: Iterable[int]) -> dict[int, float]:
@@ -188,10 +196,12 @@ def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
     reason = gpu_reason(facts, around, row, weight)
     if reason is not None:
         return reason
-    more = [r for r in facts.rows(Role.SAMPLES, around) if facts.rose(r, 0.1)]
-    if more and not all(facts.rose(r, 0.1) for r in facts.rows(Role.SAMPLES)):
-        proof = (facts.evidence(row), facts.evidence(more[0], f"work per step of {facts.entity(more[0])}"))
-        return Claim(cause=Cause.DATA_IMBALANCE, subject=facts.entity(more[0]), row=more[0], weight=weight, evidence_for=proof)
+    more = uneven_work(facts, around)
+    if more is not None:
+        loaders = sorted(name for name in around if facts.graph.type(name) == "loader")
+        subject = next(iter(loaders), facts.entity(more))
+        proof = (facts.evidence(row), facts.evidence(more, f"work per step of {subject}"))
+        return Claim(cause=Cause.DATA_IMBALANCE, subject=subject, row=more, weight=weight, evidence_for=proof)
     host = memory_claim(facts, around, weight) or cpu_claim(facts, around, weight)
     if host is not None:
         return host

@@ -172,3 +172,27 @@ def test_parts_are_weighed_against_the_step_by_its_counter_because_a_gauge_shows
     rows["job", "job_step_duration_seconds"] = shifted(0.92, 2.2, 12, seed=11)
     rows["job", "job_steps_total"] = 1 / shifted(0.92, 1.17, 12, seed=12)
     assert look(rows, job_graph(1)).verdict is Cause.PREP_STALL
+
+
+def test_a_rank_whose_others_are_not_measured_is_still_one_of_many() -> None:
+    rows = job_rows(**LATE)
+    for rank in (0, 2, 3):
+        del rows[f"rank-{rank}", "job_compute_seconds"]
+    assert first(rows, job_graph(4)) == (Cause.STRAGGLER, "rank-1")
+
+
+def test_bytes_into_a_gpu_tell_of_uneven_work_where_samples_are_not_counted() -> None:
+    rows = job_rows(**LATE)
+    for rank in range(4):
+        rows[f"rank-{rank}", 'gpu_pcie_bytes{direction="rx"}'] = shifted(6e7, 9e7 if rank == 1 else 6e7, 12, seed=40 + rank)
+    assert first(rows, job_graph(4)) == (Cause.DATA_IMBALANCE, "rank-1")
+
+
+def test_a_utilisation_that_always_reads_full_is_no_witness_against_an_idle_gpu() -> None:
+    """Given a GPU that idles because another is late, when utilisation stays at 99 %, then its SM activity is believed."""
+    rows = job_rows(ranks=2, compute_1=0.6, comm_0=0.6)
+    rows["rank-0", "gpu_sm_active_ratio"] = shifted(0.8, 0.45, 12, seed=1)
+    rows["rank-0", "gpu_utilization_ratio"] = noise(0.99, seed=2, ratio=0.001)
+    assert first(rows, job_graph(2)) == (Cause.STRAGGLER, "rank-1")
+    del rows["rank-1", "job_compute_seconds"], rows["rank-1", "job_comm_wait_seconds"]
+    assert look(rows, job_graph(2)).verdict is not Cause.SENSOR_FAULT
