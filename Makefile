@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run demo test lint types contracts unit bench nightly lock clean help
+.PHONY: run demo test lint types contracts unit bench nightly campaign-crash campaign-stateful lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.dev ## every benchmark, quick
 	@for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
+
+campaign-crash: $(VENV)/.dev ## kill -9 the daemon at every failpoint and 1,000 times at random (half an hour; ARGS="--kills 100")
+	$(BIN)/python tests/campaign/crash.py $(ARGS)
+
+campaign-stateful: $(VENV)/.dev ## the decision core on a lying cluster: 2,000 examples of up to 200 steps
+	$(BIN)/python tests/campaign/stateful.py $(ARGS)
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml (needs uv)
 	uv pip compile -q --upgrade --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
