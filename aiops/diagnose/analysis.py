@@ -6,6 +6,7 @@ the window, measure, rank, judge.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ from aiops.diagnose.resources import Claim
 from aiops.diagnose.shift import AFTER_S, LATE_S, measure
 from aiops.errors import UserError
 from aiops.model import Cause
+
+TELLING_Z = 2.0
+"""Scales below which a row is no evidence worth reading, though its worst moment ranked its entity."""
 
 
 def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Report:
@@ -130,7 +134,7 @@ def hypotheses(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, .
 
 
 def _claimed(facts: Facts, claim: Claim, score: float) -> Hypothesis:
-    chain = _chain(facts, claim.subject)
+    chain = _chain(facts, claim.subject, frozenset(_seen(facts, claim)))
     return Hypothesis(
         entity=claim.subject,
         metric=facts.rich.panel.metrics[claim.row] if claim.row >= 0 else None,
@@ -145,7 +149,7 @@ def _claimed(facts: Facts, claim: Claim, score: float) -> Hypothesis:
 
 
 def _suspected(facts: Facts, suspect: Suspect) -> Hypothesis:
-    seen = suspect.row >= 0 and suspect.score > 0
+    seen = suspect.row >= 0 and suspect.score > 0 and abs(facts.z(suspect.row)) >= TELLING_Z
     return Hypothesis(
         entity=suspect.entity,
         metric=facts.rich.panel.metrics[suspect.row] if suspect.row >= 0 else None,
@@ -156,10 +160,16 @@ def _suspected(facts: Facts, suspect: Suspect) -> Hypothesis:
     )
 
 
-def _chain(facts: Facts, entity: str) -> tuple[str, ...]:
+def _seen(facts: Facts, claim: Claim) -> Iterator[str]:
+    """Entities that the evidence of a claim is about."""
+    told = {fact.series for fact in claim.evidence_for}
+    return (facts.entity(row) for row in range(len(facts.rich.panel.entities)) if facts.series(row) in told)
+
+
+def _chain(facts: Facts, entity: str, through: frozenset[str] = frozenset()) -> tuple[str, ...]:
     if facts.sli is None:
         return (entity,)
-    return facts.graph.chain(entity, facts.entity(facts.sli))[::-1]
+    return facts.graph.chain(entity, facts.entity(facts.sli), through)[::-1]
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
