@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from aiops.action import Admission, Effect, Outcome, Receipt
-from aiops.backends.kubernetes import effects, picture
+from aiops.backends.kubernetes import account, effects, picture
 from aiops.backends.kubernetes.connection import Connection, Lost, NotSent, Refused
 from aiops.backends.kubernetes.declare import KubernetesSettings, read
 from aiops.backends.kubernetes.desk import Desk
 from aiops.backends.kubernetes.inventory import Inventory
-from aiops.backends.kubernetes.kinds import NODES
 from aiops.errors import Temporary, Unreadable
 from aiops.model import Cluster
 
@@ -44,10 +43,10 @@ class KubernetesBackend:
         inventory = self._mirrors()
         try:
             # A mirror may be fed by a connection that died without a word: a consistent read proves the server to be there.
-            self._connected().get(NODES.path(), {"limit": "1"})
-        except Temporary as error:
-            raise Unreadable(str(error)) from None
-        return picture.cluster(self.settings, inventory.records(), now)
+            _, promised = account.read(Desk(self._connected(), self.settings, "", now))
+        except (Temporary, ValueError, KeyError, TypeError) as error:
+            raise Unreadable(f"{account.NAME}: {error}") from None
+        return picture.cluster(self.settings, inventory.records(), promised, now)
 
     def apply(self, admission: Admission, now: float) -> Receipt:
         """Carry out an admitted action at most once per admission id, over restarts too."""

@@ -45,6 +45,14 @@ class QueueSpec(Section):
     priority: int = 0
 
 
+class PoolSpec(Section):
+    """How far a pool of nodes may be grown; `gpus` of one node, needed only where the pool may be empty."""
+
+    min: int = Field(default=0, ge=0)
+    max: int = Field(ge=0)
+    gpus: int = Field(default=0, ge=0)
+
+
 class KubernetesSettings(Section):
     """The section `backend.kubernetes`. Without `kubeconfig`: the pod's service account, else the user's default kubeconfig."""
 
@@ -67,7 +75,12 @@ class KubernetesSettings(Section):
     )
     links: dict[str, LinkSpec] = Field(default_factory=dict)
     queues: dict[str, QueueSpec] = Field(default_factory=dict)
+    pools: dict[str, PoolSpec] = Field(default_factory=dict)
     state_namespace: str = "aiops"
+    hold_priority_class: str = "aiops-hold"
+    headroom_priority_class: str = "aiops-headroom"
+    headroom: Seconds = 1800.0
+    placeholder_image: str = "registry.k8s.io/pause:3.10"
     timeout: Seconds = 5.0
     watch: Seconds = Field(default=5.0, ge=1.0, le=300.0)
     max_age: Seconds = 10.0

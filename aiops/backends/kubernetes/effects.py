@@ -8,29 +8,54 @@ from __future__ import annotations
 
 from aiops.action import (
     Action,
+    ConfirmHold,
     Cordon,
     Drain,
+    HoldCapacity,
+    LimitBandwidth,
+    Migrate,
     Outcome,
     Preempt,
+    ReleaseBandwidth,
+    ReleaseHold,
     RequestCheckpoint,
+    ReserveBandwidth,
     Resume,
     Rollback,
+    ScalePool,
     ScaleService,
     Uncordon,
 )
-from aiops.backends.kubernetes import marks, picture, stopping
+from aiops.backends.kubernetes import bandwidth, holds, marks, moving, picture, pools, stopping
 from aiops.backends.kubernetes.connection import Object
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import JOBS, NODES, Kind
 
 SUPPORTS = frozenset(
-    {"scale_service", "request_checkpoint", "preempt", "resume", "cordon", "uncordon", "drain", "rollback"}
+    {
+        "scale_service", "request_checkpoint", "preempt", "migrate", "resume", "cordon", "uncordon", "drain", "rollback",
+        "hold_capacity", "confirm_hold", "release_hold", "reserve_bandwidth", "release_bandwidth", "limit_bandwidth",
+        "scale_pool",
+    }
 )  # fmt: skip
 
 
 def carry_out(desk: Desk, action: Action) -> Answer:
     """Do the action now, or say why not. Raises Refused, NotSent, Lost."""
     real = action.action if isinstance(action, Rollback) else action
+    match real:
+        case HoldCapacity() | ConfirmHold() | ReleaseHold():
+            return holds.change(desk, real)
+        case ReserveBandwidth() | ReleaseBandwidth() | LimitBandwidth():
+            return bandwidth.change(desk, real)
+        case ScalePool():
+            return pools.change(desk, real, back=isinstance(action, Rollback))
+        case _:
+            return _on_object(desk, real)
+
+
+def _on_object(desk: Desk, real: Action) -> Answer:
+    """Actions on one object of the cluster."""
     place = place_of(desk, real)
     if place is None:
         return Outcome.UNSUPPORTED, f"kubernetes backend has no {real.kind}"
@@ -50,6 +75,8 @@ def carry_out(desk: Desk, action: Action) -> Answer:
             return stopping.request_checkpoint(desk, place, found, real)
         case Preempt():
             return stopping.preempt(desk, place, found, real)
+        case Migrate():
+            return moving.migrate(desk, place, found, real)
         case Resume():
             return _resume(desk, place, found, real)
         case _:
@@ -59,6 +86,18 @@ def carry_out(desk: Desk, action: Action) -> Answer:
 def present(desk: Desk, action: Action) -> bool:
     """Whether the action's effect is there. Raises Refused, NotSent, Lost."""
     real = action.action if isinstance(action, Rollback) else action
+    match real:
+        case HoldCapacity() | ConfirmHold() | ReleaseHold():
+            return holds.present(desk, real)
+        case ReserveBandwidth() | ReleaseBandwidth() | LimitBandwidth():
+            return bandwidth.present(desk, real)
+        case ScalePool():
+            return pools.present(desk, real)
+        case _:
+            return _on_object_present(desk, real)
+
+
+def _on_object_present(desk: Desk, real: Action) -> bool:
     place = place_of(desk, real)
     found = desk.find(place) if place is not None else None
     if place is None or found is None:
@@ -78,7 +117,7 @@ def place_of(desk: Desk, action: Action) -> Place | None:
             return Place(kind, namespace, name if kind.plural and "/" not in name else "")
         case Cordon() | Uncordon() | Drain():
             return Place(NODES, "", action.node)
-        case RequestCheckpoint() | Preempt() | Resume():
+        case RequestCheckpoint() | Preempt() | Migrate() | Resume():
             namespace, _, name = action.job.partition("/")
             return Place(JOBS, namespace, name if "/" not in name else "")  # three parts: another controller's work
         case _:
@@ -116,4 +155,5 @@ def _resume(desk: Desk, place: Place, found: Object, action: Resume) -> Answer:
         return Outcome.FAILED, "Kueue admits this job: to resume it here would overrun its quota"
     if not found["spec"].get("suspend") or stopping.run_of(desk, place, found)[0] != action.run_id:
         return Outcome.STALE, f"job {action.job} is not suspended as run {action.run_id}"
-    return desk.write(place, found, marks.recorded(found, desk.id), spec={"suspend": False}) or (Outcome.DONE, "")
+    notes = {**marks.recorded(found, desk.id), marks.MOVING: None}
+    return desk.write(place, found, notes, spec={"suspend": False}) or (Outcome.DONE, "")

@@ -1,7 +1,8 @@
 """The annotations by which aiops and the owners of objects talk; all below `aiops.io/`.
 
 Owners write `target`, `load`, `min-replicas`, `max-replicas`, `tenant`, `protected`, `preemptible`, `checkpoint`. aiops writes
-`last-actions` (ids of the actions done to the object, newest first), `begun`, `checkpoint-requested`, `reason`, `draining`.
+`last-actions` (ids of the actions done to the object, newest first), `begun`, `checkpoint-requested`, `reason`,
+`draining`, `moving`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ ACTIONS = "aiops.io/last-actions"
 BEGUN = "aiops.io/begun"
 REASON = "aiops.io/reason"
 DRAINING = "aiops.io/draining"
+MOVING = "aiops.io/moving"
 REQUESTED = "aiops.io/checkpoint-requested"
 CHECKPOINT = "aiops.io/checkpoint"
+CLAIM = "aiops.io/claim"
+"""Label of a placeholder pod: the promise that it stands for."""
 _KEPT = 32  # ids per object: hours of actions at the cooldowns of any policy, and far below the 256-KiB limit of annotations
 
 

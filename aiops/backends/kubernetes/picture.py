@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from aiops.backends.kubernetes import runs
+from aiops.backends.kubernetes.account import Account
 from aiops.backends.kubernetes.declare import KubernetesSettings
+from aiops.backends.kubernetes.marks import CLAIM
 from aiops.backends.kubernetes.records import (
     AutoscalerRecord,
     JobRecord,
@@ -32,10 +34,11 @@ class Records:
     autoscalers: tuple[AutoscalerRecord, ...]
 
 
-def cluster(settings: KubernetesSettings, records: Records, now: float) -> Cluster:
-    """The whole picture at `now`."""
+def cluster(settings: KubernetesSettings, records: Records, promised: Account, now: float) -> Cluster:
+    """The whole picture at `now`; placeholders are promises, not work."""
     by_owner: dict[str, list[PodRecord]] = {}
-    for pod in records.pods:
+    pods = tuple(pod for pod in records.pods if not _is_placeholder(settings, pod))
+    for pod in pods:
         if pod.owner is not None:
             by_owner.setdefault(pod.owner.uid, []).append(pod)
     priorities = {row.name: row.value for row in records.priorities}
@@ -43,8 +46,9 @@ def cluster(settings: KubernetesSettings, records: Records, now: float) -> Clust
     nodes = tuple(sorted((_node(settings, row) for row in records.nodes), key=lambda node: node.name))
     known = frozenset(node.name for node in nodes)
     return Cluster(
-        at=now, backend="kubernetes", nodes=nodes, jobs=_jobs(records, by_owner, priorities, known, now),
-        services=_services(records, _starts(records.pods), priorities), pools=_pools(nodes),
+        at=now, backend="kubernetes", nodes=nodes, jobs=_jobs(replace(records, pods=pods), by_owner, priorities, known, now),
+        services=_services(records, _starts(records.pods), priorities), pools=_pools(settings, nodes),
+        holds=promised.live(now),
         queues=tuple(
             Queue(name=name, quota_gpus=row.quota_gpus, lends=row.lends, borrows=row.borrows, priority=row.priority)
             for name, row in sorted(settings.queues.items())
@@ -54,6 +58,10 @@ def cluster(settings: KubernetesSettings, records: Records, now: float) -> Clust
             for name, row in sorted(settings.links.items())
         ),
     )  # fmt: skip
+
+
+def _is_placeholder(settings: KubernetesSettings, pod: PodRecord) -> bool:
+    return pod.meta.namespace == settings.state_namespace and CLAIM in pod.meta.labels
 
 
 def _node(settings: KubernetesSettings, row: NodeRecord) -> Node:
@@ -70,7 +78,7 @@ def _node(settings: KubernetesSettings, row: NodeRecord) -> Node:
         memory_bytes=float(memory) * 2**20 if memory.isdecimal() else None,
     )  # fmt: skip
     return Node(
-        name=name, uid=row.uid, pool=_pool(settings, labels), state=state,
+        name=name, uid=row.uid, pool=pool_of(settings, labels), state=state,
         gpus=tuple(replace(gpu, uuid=f"SLOT-{name}-{i}", index=i, healthy=i < row.usable) for i in range(row.gpus)),
         cpu_cores=row.cpu_cores, memory_bytes=row.memory_bytes, rack=labels.get(settings.rack_label, ""),
         reason=marks.get("reason", "") or ("" if row.ready else row.trouble), protected=marks.get("protected") == "true",
@@ -78,17 +86,20 @@ def _node(settings: KubernetesSettings, row: NodeRecord) -> Node:
     )  # fmt: skip
 
 
-def _pool(settings: KubernetesSettings, labels: Mapping[str, str]) -> str:
+def pool_of(settings: KubernetesSettings, labels: Mapping[str, str]) -> str:
+    """The pool that a node with these labels is in."""
     return next((labels[name] for name in settings.pool_labels if labels.get(name)), "default")
 
 
-def _pools(nodes: Iterable[Node]) -> tuple[Pool, ...]:
-    groups: dict[str, list[Node]] = {}
+def _pools(settings: KubernetesSettings, nodes: Iterable[Node]) -> tuple[Pool, ...]:
+    groups: dict[str, list[Node]] = {name: [] for name in settings.pools}
     for node in nodes:
         groups.setdefault(node.pool, []).append(node)
     return tuple(
         Pool(
-            name=name, nodes=len(rows), min_nodes=len(rows), max_nodes=len(rows), version=str(len(rows)),
+            name=name, nodes=len(rows), version=str(len(rows)),
+            min_nodes=settings.pools[name].min if name in settings.pools else len(rows),
+            max_nodes=settings.pools[name].max if name in settings.pools else len(rows),
             gpu_type=next((gpu.model for node in rows for gpu in node.gpus), ""),
         )
         for name, rows in sorted(groups.items())

@@ -82,8 +82,14 @@ def batch(job: JobRecord, pods: tuple[PodRecord, ...], priority: int, now: float
         preemptible=marks.get("preemptible") == "true",
         protected=marks.get("protected") == "true", gang=name if job.pods > 1 else "", runtime_s=job.deadline_s,
         volumes=tuple(sorted({f"{pod.meta.namespace}/{claim}" for pod in pods for claim in pod.volumes})),
-        reason=next((pod.waits for pod in pods if pod.waits), ""),
+        reason=_cut_off(job) or next((pod.waits for pod in pods if pod.waits), ""),
     )  # fmt: skip
+
+
+def _cut_off(job: JobRecord) -> str:
+    """A move that was begun and not finished left the job suspended: whoever reads this may resume it."""
+    id = job.meta.marks.get("moving", "")
+    return f"move {id} was cut off: a resume starts it where it fits" if id and job.suspended else ""
 
 
 def foreign(pods: Iterable[PodRecord]) -> tuple[Job, ...]:

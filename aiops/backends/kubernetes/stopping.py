@@ -47,7 +47,7 @@ def preempt(desk: Desk, place: Place, found: Object, action: Preempt) -> Answer:
     begun = marks.begun(found, desk.id)
     if run != action.run_id:
         return (Outcome.ALREADY, "the run has stopped") if begun else (Outcome.STALE, f"run is {run}, not {action.run_id}")
-    refused = _refusal(desk, job, pods, action) or _survives(found) or budgets.refusal(desk, place.namespace, pods)
+    refused = refusal(desk, job, pods, action) or _survives(found) or budgets.refusal(desk, place.namespace, pods)
     if refused is not None:
         return refused
     if not begun:
@@ -57,7 +57,8 @@ def preempt(desk: Desk, place: Place, found: Object, action: Preempt) -> Answer:
     return _evict_run(desk, place, pods)
 
 
-def _refusal(desk: Desk, job: JobRecord, pods: tuple[PodRecord, ...], action: Preempt) -> Answer | None:
+def refusal(desk: Desk, job: JobRecord, pods: tuple[PodRecord, ...], action: Preempt) -> Answer | None:
+    """Why this run may not be stopped: it does not run where and as judged, is protected, or its proof does not hold."""
     if runs.state(job, pods) is not JobState.RUNNING:
         return Outcome.STALE, f"run is {runs.state(job, pods).value}, not running"
     nodes, gpus = sorted({pod.node for pod in pods}), sum(pod.ask.gpus for pod in pods)
@@ -103,13 +104,14 @@ def _evict_run(desk: Desk, place: Place, pods: tuple[PodRecord, ...]) -> Answer:
     return Outcome.DONE, f"{len(pods)} pods evicted"
 
 
-def evict(desk: Desk, pod: PodRecord) -> str | None:
+def evict(desk: Desk, pod: PodRecord, dry_run: bool = False) -> str | None:
     """Ask for the eviction of this very pod; None when it goes or is gone, else why it stays for now."""
     meta = pod.meta
     options = {"preconditions": {"uid": pod.uid}}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": meta.name, "namespace": meta.namespace}}
     try:
-        desk.connection.create(PODS.path(meta.namespace, meta.name, "eviction"), {**body, "deleteOptions": options})
+        path = PODS.path(meta.namespace, meta.name, "eviction")
+        desk.connection.create(path, {**body, "deleteOptions": options}, dry_run)
     except Refused as error:
         if error.code in (404, 409):
             return None  # gone, or another pod of the same name: this one no longer runs

@@ -11,8 +11,10 @@ import copy
 import itertools
 from typing import Any
 
+from aiops.clock import SystemClock
 from aiops.testing.kubernetes.eviction import BUDGETS, PODS, arithmetic
 from aiops.testing.kubernetes.resources import TABLE, Resource
+from aiops.testing.kubernetes.scheduling import active, schedule
 from aiops.testing.kubernetes.selection import by_object
 from aiops.testing.kubernetes.store import Object, Store
 
@@ -28,6 +30,8 @@ class Controllers:
         self._store = store
         self._busy = False
         self._count = itertools.count(1)
+        self._known: dict[str, set[str]] = {}
+        self._deadlines: dict[tuple[str, str, str], float] = {}
         self.starts_pods = True
         """False: bound pods stay Pending, as with a slow image."""
 
@@ -43,7 +47,7 @@ class Controllers:
                 self._sets()
                 self._jobs()
                 self._collect()
-                self._schedule()
+                schedule(self._store)
                 self._start()
                 self._budgets()
         finally:
@@ -79,15 +83,43 @@ class Controllers:
         for found in self._store.all(JOBS):
             spec, meta, pods = found["spec"], found["metadata"], self._owned(found)
             done = sum(pod["status"].get("phase") == "Succeeded" for pod in pods)
-            active = [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+            running = [pod for pod in pods if active(pod)]
+            failed = self._lost(found, pods)
+            if failed > int(spec.get("backoffLimit", 6)):
+                for pod in pods:
+                    self._store.delete(PODS, meta["namespace"], pod["metadata"]["name"])
+                self._known.pop(meta["uid"], None)
+                over = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]
+                self._status(JOBS, found, {"active": 0, "failed": failed, "conditions": over})
+                continue
             left = max(0, int(spec.get("completions", spec.get("parallelism", 1))) - done)
             want = 0 if spec.get("suspend") else min(int(spec.get("parallelism", 1)), left)
-            self._match(found, "Job", active, want)
-            active = [pod for pod in self._owned(found) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-            status: dict[str, Any] = {"active": len(active), "ready": sum(_ready(pod) for pod in active), "succeeded": done}
-            if not spec.get("suspend"):
-                status["startTime"] = meta["creationTimestamp"]
+            self._match(found, "Job", running, want)
+            running = [pod for pod in self._owned(found) if active(pod)]
+            status: dict[str, Any] = {"active": len(running), "ready": sum(map(_ready, running)), "succeeded": done}
+            if failed:
+                status["failed"] = failed
+            self._known[meta["uid"]] = {pod["metadata"]["uid"] for pod in running}
+            if spec.get("suspend"):
+                status["startTime"] = None
+                status["conditions"] = [{"type": "Suspended", "status": "True", "reason": "JobSuspended"}]
+            else:
+                status["startTime"] = found.get("status", {}).get("startTime") or meta["creationTimestamp"]
+                known = found.get("status", {}).get("conditions") or []
+                status["conditions"] = [{**row, "status": "False"} if row["type"] == "Suspended" else row for row in known]
             self._status(JOBS, found, status)
+
+    def _lost(self, job: Object, pods: list[Object]) -> int:
+        """Failures of a Job: pods that somebody else took away, unless they were evicted and its policy ignores that.
+
+        Pods that the controller deletes itself, as for a suspension, are not counted (deleteJobPods in job_controller.go).
+        """
+        known = self._known.get(job["metadata"]["uid"], set())
+        rules = (job["spec"].get("podFailurePolicy") or {}).get("rules", [])
+        lenient = any(rule.get("action") == "Ignore" and rule.get("onPodConditions") for rule in rules)
+        gone = known - {pod["metadata"]["uid"] for pod in pods if active(pod) or pod["status"]["phase"] == "Succeeded"}
+        counted = [uid for uid in gone if not (lenient and uid in self._store.evicted)]
+        return int(job.get("status", {}).get("failed", 0)) + len(counted)
 
     def _owned(self, owner: Object) -> list[Object]:
         meta = owner["metadata"]
@@ -127,34 +159,6 @@ class Controllers:
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
-    def _schedule(self) -> None:
-        waiting = [pod for pod in self._store.all(PODS) if not pod["spec"].get("nodeName") and _active(pod)]
-        if not waiting:
-            return
-        free = self._free()
-        for pod in waiting:
-            need = gpus(pod)
-            fits = (name for name, node in free.items() if node[0] >= need and _accepts(node[1], pod))
-            chosen = next(fits, None)
-            new = copy.deepcopy(pod)
-            if chosen is None:
-                why = f"0/{len(free)} nodes are available: {len(free)} Insufficient nvidia.com/gpu."
-                row = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
-                new["status"]["conditions"] = [row]
-            else:
-                free[chosen] = (free[chosen][0] - need, free[chosen][1])
-                new["spec"]["nodeName"] = chosen
-                new["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
-            self._store.replace(PODS, new, pod)
-
-    def _free(self) -> dict[str, tuple[int, Object]]:
-        used: dict[str, int] = {}
-        for pod in self._store.all(PODS):
-            if pod["spec"].get("nodeName") and _active(pod):
-                used[pod["spec"]["nodeName"]] = used.get(pod["spec"]["nodeName"], 0) + gpus(pod)
-        rows = {row["metadata"]["name"]: row for row in self._store.all(NODES)}
-        return {name: (int(row["status"]["allocatable"].get(_GPU, 0)) - used.get(name, 0), row) for name, row in rows.items()}
-
     def _start(self) -> None:
         for pod in self._store.all(PODS):
             if self.starts_pods and pod["spec"].get("nodeName") and pod["status"].get("phase") == "Pending":
@@ -163,6 +167,21 @@ class Controllers:
                 new["status"] |= {"phase": "Running", "startTime": pod["metadata"]["creationTimestamp"]}
                 new["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}, ready]
                 self._store.replace(PODS, new, pod)
+                limit = pod["spec"].get("activeDeadlineSeconds")
+                if limit is not None:
+                    meta = pod["metadata"]
+                    self._deadlines[meta["namespace"], meta["name"], meta["uid"]] = SystemClock().elapsed() + limit
+
+    def pass_time(self) -> None:
+        """End the pods whose deadline has come; called before each answer, since nothing here runs by itself."""
+        over = [key for key, at in self._deadlines.items() if at <= SystemClock().elapsed()]
+        for key in over:
+            del self._deadlines[key]
+            found = next((row for row in self._store.all(PODS, key[0]) if row["metadata"]["uid"] == key[2]), None)
+            if found is not None and active(found):
+                new = copy.deepcopy(found)
+                new["status"] |= {"phase": "Failed", "reason": "DeadlineExceeded", "conditions": []}
+                self._store.replace(PODS, new, found)
 
     def _budgets(self) -> None:
         for row in self._store.all(BUDGETS):
@@ -177,15 +196,6 @@ class Controllers:
             self._store.replace(resource, new, found)
 
 
-_GPU = "nvidia.com/gpu"
-
-
-def gpus(pod: Object) -> int:
-    """GPUs that a pod asks for."""
-    rows = pod["spec"].get("containers", [])
-    return sum(int(row.get("resources", {}).get("limits", {}).get(_GPU, 0)) for row in rows)
-
-
 def _owned_by(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
     version = {"Job": "batch/v1", "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}.get(kind, "apps/v1")
     return {
@@ -193,16 +203,5 @@ def _owned_by(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _active(pod: Object) -> bool:
-    return pod["status"].get("phase") not in ("Succeeded", "Failed")
-
-
 def _ready(pod: Object) -> bool:
     return any(row["type"] == "Ready" and row["status"] == "True" for row in pod["status"].get("conditions", []))
-
-
-def _accepts(node: Object, pod: Object) -> bool:
-    labels, wanted = node["metadata"].get("labels", {}), pod["spec"].get("nodeSelector", {})
-    ready = all(row["status"] == "True" for row in node["status"].get("conditions", []) if row["type"] == "Ready")
-    open_ = not node["spec"].get("unschedulable") and ready
-    return open_ and all(labels.get(key) == value for key, value in wanted.items())

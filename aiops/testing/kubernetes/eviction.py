@@ -39,6 +39,8 @@ def evict(store: Store, pod: Object, body: Object, dry_run: bool) -> Object:
             raise Refused(500, "InternalError", why)
         for budget in budgets:
             _take(store, budget, dry_run)
+        if not dry_run:
+            store.evicted.add(current["metadata"]["uid"])
         store.delete(PODS, namespace, name, dry_run)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 

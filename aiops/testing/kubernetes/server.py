@@ -193,6 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _do(self, verb: str, found: Target, query: dict[str, str], body: Object) -> Object:
         store = self.api.store
+        self.api.controllers.pass_time()
         match verb:
             case "list":
                 return verbs.listing(store, found, query)

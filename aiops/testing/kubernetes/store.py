@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from aiops.testing.kubernetes.admission import check, check_change, prioritise
 from aiops.testing.kubernetes.resources import Resource
 from aiops.testing.kubernetes.status import Refused, conflict, expired, invalid, not_found
 
@@ -32,6 +33,8 @@ class Store:
         self._oldest: dict[str, int] = {}
         self._window = window
         self.on_write: Callable[[], None] = lambda: None
+        self.evicted: set[str] = set()
+        """Uids of pods that left by the eviction subresource: they carried the condition DisruptionTarget."""
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -83,7 +86,10 @@ class Store:
             meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": self._clock(), "generation": 1}
             if resource.namespaced:
                 meta["namespace"] = namespace
-            validate(resource, new)
+            check(resource, new)
+            if resource.plural == "pods":
+                new.setdefault("status", {}).setdefault("phase", "Pending")
+                prioritise(new, self._objects.get("priorityclasses.scheduling.k8s.io", {}).values())
             return new if dry_run else self._keep(resource, new, "ADDED")
 
     def replace(self, resource: Resource, new: Object, old: Object, dry_run: bool = False) -> Object:
@@ -100,7 +106,8 @@ class Store:
             for field in ("uid", "resourceVersion", "creationTimestamp", "generation", "name", "namespace"):
                 if field in current:
                     meta[field] = current[field]
-            validate(resource, new)
+            check(resource, new)
+            check_change(resource, old, new)
             if new.get("spec") != old.get("spec"):
                 meta["generation"] = current["generation"] + 1
             if new == old or dry_run:
@@ -137,10 +144,3 @@ class Store:
 
 
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-
-
-def validate(resource: Resource, new: Object) -> None:
-    """The few rules of the kinds that a controller can break by a wrong number; 422."""
-    replicas = (new.get("spec") or {}).get("replicas")
-    if replicas is not None and (not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0):
-        raise invalid(resource.kind, new["metadata"]["name"], f"spec.replicas: Invalid value: {replicas!r}")

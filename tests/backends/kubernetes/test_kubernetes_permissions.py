@@ -5,10 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_stage import in_process
 from kubernetes_stage import KubernetesStage
 from ruamel.yaml import YAML
 
-from aiops.action import Cordon, Drain, RequestCheckpoint
+from aiops.action import (
+    Cordon,
+    Drain,
+    HoldCapacity,
+    LimitBandwidth,
+    Migrate,
+    Outcome,
+    Preempt,
+    ReleaseHold,
+    RequestCheckpoint,
+    ScalePool,
+)
 from aiops.testing.backend import admit, scale
 from aiops.testing.kubernetes import ApiServer
 from aiops.testing.kubernetes.resources import TABLE, target
@@ -20,9 +32,9 @@ def documents(*names: str) -> list[dict[str, Any]]:
     return [row for name in names for row in YAML(typ="safe", pure=True).load_all((DEPLOY / name).read_text())]
 
 
-def grants(*names: str) -> set[tuple[str, str, str]]:
+def grants(*names: str, kinds: tuple[str, ...] = ("ClusterRole", "Role")) -> set[tuple[str, str, str]]:
     """Triples of API group, resource and verb."""
-    rules = [rule for row in documents(*names) if row["kind"] == "ClusterRole" for rule in row["rules"]]
+    rules = [rule for row in documents(*names) if row["kind"] in kinds for rule in row["rules"]]
     return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
 
 
@@ -66,11 +78,39 @@ def test_acting_needs_no_more_than_both(stage: KubernetesStage) -> None:
     assert asked <= grants("aiops.yaml", "act.yaml")
 
 
+def test_promises_and_moves_need_no_more_than_both(tmp_path: Path) -> None:
+    with in_process(tmp_path) as cluster:
+        job = cluster.running()
+        cluster.proven(job)
+        same = {"job": job.id, "run_id": job.run_id, "on_nodes": job.nodes, "checkpoint": "c1", "gpus": job.gpus}
+        wishes = [
+            HoldCapacity(hold="h", owner="o", nodes=("n1",), gpus=1, ttl_s=30.0, fence=1),
+            ReleaseHold(hold="h", fence=1),
+            LimitBandwidth(link="leaf", owner="o", bytes_per_s=1.0, was=None),
+            ScalePool(pool="default", version="3", nodes=4, was=3),
+            Migrate(to_nodes=("n2",), **same),
+            Preempt(lost_gpu_s=0.0, **same),
+        ]
+        receipts = [cluster.backend.apply(admit(wish, id=f"a{i}"), cluster.now()) for i, wish in enumerate(wishes)]
+        assert [row.outcome for row in receipts] == [Outcome.DONE] * 5 + [Outcome.STALE], receipts
+        asked = used(cluster.server)
+    own = {("", "namespaces", "create"), ("", "namespaces", "get"), ("", "nodes", "create"), ("", "nodes/status", "patch")}
+    own |= {(g, r, "create") for g, r in _SEEDED}
+    assert {("", "configmaps", "patch"), ("", "pods", "create")} <= asked
+    assert asked - own <= grants("aiops.yaml", "act.yaml")
+
+
+_SEEDED = (("scheduling.k8s.io", "priorityclasses"), ("apps", "deployments"), ("batch", "jobs"))
+"""What the stage itself creates."""
+
+
 def test_nothing_dangerous_is_granted() -> None:
-    for group, resource, verb in grants("aiops.yaml", "act.yaml"):
+    for group, resource, verb in grants("aiops.yaml", "act.yaml", kinds=("ClusterRole",)):
         assert "*" not in group + resource + verb
         assert verb in {"get", "list", "watch", "patch"} or (resource, verb) == ("pods/eviction", "create")
         assert resource not in {"secrets", "pods/exec", "roles", "clusterroles"}
+    for _, resource, verb in grants("aiops.yaml", "act.yaml", kinds=("Role",)):
+        assert verb in {"get", "create", "patch"} and resource in {"configmaps", "pods"}  # in its own namespace, no delete
 
 
 def test_the_daemon_runs_without_privileges() -> None:

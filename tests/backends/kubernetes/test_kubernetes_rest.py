@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_apiserver import RealApiServer, missing
+from real_control_plane import RealApiServer, missing
 from rest_stage import RestStage
 
 from aiops.backends.kubernetes.connection import Refused

@@ -1,4 +1,8 @@
-"""A real etcd and kube-apiserver on loopback, from the binaries in the folder that KUBE_ASSETS names; ended by their pids."""
+"""A real control plane on loopback, from the binaries in the folder that KUBE_ASSETS names; ended by its own pids.
+
+etcd and kube-apiserver always; kube-controller-manager and kube-scheduler on demand. There are no kubelets: `kubelets.py`
+plays them. Nodes are never tainted for being silent, since nothing here sends their heartbeats.
+"""
 
 import os
 import shutil
@@ -11,24 +15,31 @@ import orjson
 import urllib3
 
 TOKEN = "only-this-test"
+_SERVERS = ("etcd", "kube-apiserver")
+_CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
-def missing() -> str:
+def missing(names: tuple[str, ...] = _SERVERS) -> str:
     """Why there is no real server here; '' where there is one."""
     folder = os.environ.get("KUBE_ASSETS", "")
     if not folder:
-        return "KUBE_ASSETS names no folder with etcd and kube-apiserver"
-    absent = [name for name in ("etcd", "kube-apiserver") if shutil.which(name, path=folder) is None]
+        return f"KUBE_ASSETS names no folder with {', '.join(names)}"
+    absent = [name for name in names if shutil.which(name, path=folder) is None]
     return (
         f"KUBE_ASSETS has no {', '.join(absent)}" if absent else "" if shutil.which("openssl") else "openssl is not installed"
     )
 
 
-class RealApiServer:
-    """Started by `with`; only the API server and its store: controllers, scheduler and kubelets are the stage's business."""
+def missing_controllers() -> str:
+    """Why there is no whole control plane here; '' where there is one."""
+    return missing((*_SERVERS, *_CONTROLLERS))
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+
+class RealApiServer:
+    """Started by `with`; without `controllers` only the API server and its store."""
+
+    def __init__(self, directory: Path, controllers: bool = False) -> None:
+        self._directory, self._controllers = directory, controllers
         self._running: list[subprocess.Popen[bytes]] = []
         self.port, self._client, self._peer = (_free() for _ in range(3))
 
@@ -39,7 +50,8 @@ class RealApiServer:
         (here / "tokens.csv").write_text(f"{TOKEN},aiops,1,system:masters\n")
         peer = f"http://127.0.0.1:{self._peer}"
         self._start(
-            folder / "etcd", f"--data-dir={here / 'etcd'}", f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
+            folder / "etcd", "--unsafe-no-fsync", f"--data-dir={here / 'etcd'}",
+            f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
             f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}",
         )  # fmt: skip
         self._start(
@@ -48,10 +60,18 @@ class RealApiServer:
             f"--cert-dir={here / 'certs'}", f"--token-auth-file={here / 'tokens.csv'}", "--authorization-mode=RBAC",
             "--service-account-issuer=https://localhost", f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24",
-            "--disable-admission-plugins=ServiceAccount",
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
         )  # fmt: skip
         self._wait()
+        if self._controllers:
+            self._start_controllers(folder, self.kubeconfig(here / "controllers.kubeconfig"))
         return self
+
+    def _start_controllers(self, folder: Path, kubeconfig: Path) -> None:
+        same = (f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0")
+        names = "deployment,replicaset,statefulset,job,disruption,garbagecollector,namespace"  # as all versions know them
+        self._start(folder / "kube-controller-manager", *same, f"--controllers={names}", "--concurrent-gc-syncs=2")
+        self._start(folder / "kube-scheduler", *same)
 
     def _start(self, *command: object) -> None:
         log = (self._directory / f"{Path(str(command[0])).name}.log").open("wb")
