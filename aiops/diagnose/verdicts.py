@@ -206,8 +206,11 @@ def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
     if host is not None:
         return host
     waits = {r: facts.rise(r) for r in facts.rows(Role.COMM_WAIT) if facts.graph.type(facts.entity(r)) != "collective"}
-    least = min(waits, key=lambda r: waits[r]) if waits else None
-    waiting = [facts.evidence(least, f"{entity} waits least for the others")] if least is not None else []
+    waiting = []
+    if len(waits) > 1:
+        least, most = min(waits, key=lambda r: waits[r]), max(waits, key=lambda r: waits[r])
+        waiting = [facts.evidence(most, f"{facts.entity(most)} waits for it")]
+        waiting.append(facts.evidence(least, f"{facts.entity(least)} waits least for the others"))
     told = (facts.evidence(row), *waiting)
     return Claim(cause=Cause.STRAGGLER, subject=entity, row=row, weight=weight, evidence_for=told)
 

@@ -78,6 +78,21 @@ def test_a_job_that_waits_for_data_while_storage_is_well_is_a_preparation_stall(
     assert found(*host(cpu=0.7), *rank(data=0.6))[Cause.PREP_STALL] == "host:h"
 
 
+@pytest.mark.parametrize(
+    ("readings", "seen", "why"),
+    [
+        (6, True, "a minute of equal readings of a working GPU's power, at one reading in ten seconds"),
+        (2, False, "two equal readings happen"),
+        (0, False, "it is well"),
+    ],
+)
+def test_a_frozen_sensor_is_found_at_one_reading_in_ten_seconds(readings: int, seen: bool, why: str) -> None:
+    watts = np.round(noise(400.0, seed=9, ratio=0.01), 1)
+    watts[len(watts) - readings :] = watts[len(watts) - readings - 1]
+    power = series("gpu_power_watts", watts, node="h", uuid="GPU-1")
+    assert (found(*host(), power).get(Cause.SENSOR_FAULT) == "gpu:GPU-1") is seen, why
+
+
 @pytest.mark.parametrize("values", [np.array([]), np.array([1.0]), np.full(50, np.nan)])
 def test_hardly_any_data_gives_no_finding_and_no_error(values: np.ndarray) -> None:
     assert found(series("node_load1", values, node="h")) == {}
