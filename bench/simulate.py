@@ -1,10 +1,12 @@
 """Services in virtual time: the real core and policies beside HPA, KPA, Crane, last week's maximum, AIBrix and an oracle.
 
-    python bench/simulate.py [--quick] [--json OUT] [--trace NAME ...] [--days N] [--seed N]
+    python bench/simulate.py [--quick] [--json OUT] [--trace NAME ...] [--days N] [--seeds N]
 
 Every run sees the same arrivals, nodes and cold starts. Request traces are looked for in `../shared/data`; each is scaled to
 a mean of 100 requests/s and one replica carries 100 / 12 of them at its target (70 % of its capacity), so that shapes and not
-sizes differ. An hour-long trace is repeated under a daily wave. `--quick` runs half a day of a synthetic load, for speed too.
+sizes differ. An hour-long trace is repeated under a daily wave. Figures are means over the seeds; a table tells whom it beats
+where. A stalled volume under a service tells whether GPUs are added that would not help. `--quick` runs half a day of a
+synthetic load and the stall.
 """
 
 from __future__ import annotations
@@ -107,18 +109,79 @@ def speed(seed: int) -> float:
     return (stage.end - stage.start) / (time.perf_counter() - began)
 
 
-def figures(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures of one report; a goal that others set is theirs in the same run."""
-    name, own, others = report["scenario"], next(iter(report["policies"].values())), report["baselines"]
-    rows = []
-    for key, unit in (("slo_violation_minutes", "min"), ("replica_hours", "h"), ("flaps_per_hour", "1/h")):
-        beside = {other: told[key] for other, told in others.items()}
-        rows.append(figure(f"{name}: {key}", own[key], unit, beside["hpa"], beside))
-    ratio = own["replica_hours"] / others["oracle"]["replica_hours"]
-    beside = {n: round(t["replica_hours"] / others["oracle"]["replica_hours"], 3) for n, t in others.items()}
-    rows.append(figure(f"{name}: replica-hours over the oracle's", round(ratio, 3), "ratio", 1.15, beside))
-    rows.append(figure(f"{name}: invariant violations", own["invariant_violations"], "", 0, {}))
+STALLED = {"service": "s", "at": "1h", "length": "15m", "slowdown": 4}
+STALLS: dict[str, dict[str, Any]] = {
+    "requests, told after 60 s": {"diagnosed": 60},
+    "in flight, told at once": {"in_flight": True, "diagnosed": 0},
+    "in flight, told after 60 s": {"in_flight": True, "diagnosed": 60},
+}
+"""What the service's load counts, and when the diagnosis speaks: requests received do not rise, those in flight do."""
+
+
+def stalled(seed: int) -> list[dict[str, Any]]:
+    """Orders of more GPUs while a volume stalls for 15 minutes, beside the baselines and the policy that nobody tells."""
+    rows, shape = [], {"service": "s", "mean": MEAN_RATE, "daily": 0.0}
+    for name, how in STALLS.items():
+        told, blind = (
+            simulate(
+                stage_of(scenario("stall", LLM, 0.1, history=3600, load=[shape], stalls=[STALLED | how | more]), None, seed),
+                asked,
+                "stall",
+                silent,
+            )
+            for more, asked in (({}, ("hpa", "kpa", "aibrix")), ({"diagnosed": None}, ()))
+        )
+        beside = {other: run["scale_ups_in_stalls"] for other, run in told["baselines"].items()}
+        beside["aiops without the diagnosis"] = blind["policies"]["prescale"]["scale_ups_in_stalls"]
+        added = told["policies"]["prescale"]["scale_ups_in_stalls"]
+        rows.append(figure(f"GPU scale-ups in a storage stall: {name}", added, "", 0, beside))
     return rows
+
+
+TOLD = (("slo_violation_minutes", "min"), ("replica_hours", "h"), ("flaps_per_hour", "1/h"))
+
+
+def means(reports: list[dict[str, Any]], key: str) -> dict[str, float]:
+    """Mean of one figure over the seeds, of ours ("aiops") and of each baseline."""
+    runs = [{"aiops": next(iter(one["policies"].values())), **one["baselines"]} for one in reports]
+    return {name: round(float(np.mean([run[name][key] for run in runs])), 3) for name in runs[0]}
+
+
+def figures(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of one trace over its seeds; a goal that others set is theirs in the same runs."""
+    name, rows = reports[0]["scenario"], []
+    for key, unit in TOLD:
+        mean = means(reports, key)
+        rows.append(figure(f"{name}: {key}", mean.pop("aiops"), unit, mean["hpa"], mean))
+    hours = means(reports, "replica_hours")
+    over = {other: round(value / hours["oracle"], 3) for other, value in hours.items()}
+    rows.append(figure(f"{name}: replica-hours over the oracle's", over.pop("aiops"), "ratio", 1.15, over))
+    broken = sum(next(iter(one["policies"].values()))["invariant_violations"] for one in reports)
+    rows.append(figure(f"{name}: invariant violations", broken, "", 0, {}))
+    return rows
+
+
+def verdict(ours: tuple[float, float], theirs: tuple[float, float]) -> str:
+    """Who is better in SLO minutes and replica-hours; "-" where each is better in one."""
+    if ours == theirs:
+        return "tie"
+    if all(a <= b for a, b in zip(ours, theirs, strict=True)):
+        return "won"
+    return "LOST" if all(a >= b for a, b in zip(ours, theirs, strict=True)) else "-"
+
+
+def standings(traces: dict[str, list[dict[str, Any]]]) -> None:
+    """The table of wins and losses: per trace and rival, means over the seeds, and on how many seeds it was won or lost."""
+    for name, reports in traces.items():
+        minutes, hours = means(reports, "slo_violation_minutes"), means(reports, "replica_hours")
+        print(f"{name:<22} aiops {minutes['aiops']:6.2f} min {hours['aiops']:6.1f} h, {len(reports)} seeds")
+        for other in reports[0]["baselines"]:
+            both = []
+            for one in reports:
+                run = (next(iter(one["policies"].values())), one["baselines"][other])
+                both.append(verdict(*((r["slo_violation_minutes"], r["replica_hours"]) for r in run)))
+            each = ", ".join(f"{word} {both.count(word)}" for word in ("won", "tie", "-", "LOST") if word in both)
+            print(f"  {other:<20} {minutes[other]:6.2f} min {hours[other]:6.1f} h   {each}")
 
 
 def figure(name: str, value: float, unit: str, goal: float, baseline: dict[str, float]) -> dict[str, Any]:
@@ -140,23 +203,27 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--trace", action="append", choices=list(TRACES))
     parser.add_argument("--days", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     quiet()
     prepare_worker()
-    real_time = {**figure("speed on 100 nodes", round(speed(asked.seed)), "x", 1000, {}), "better": "higher"}
-    rows = [real_time]
-    show(rows)
-    reports = [] if asked.trace else [synthetic(asked.seed)]
-    for report in reports:
-        rows += figures(report)
-        show(figures(report))
+    rows: list[dict[str, Any]] = []
+
+    def tell(found: list[dict[str, Any]]) -> None:
+        rows.extend(found)
+        show(found)
+
+    tell([{**figure("speed on 100 nodes", round(speed(0)), "x", 1000, {}), "better": "higher"}])
+    if not asked.trace:
+        tell(stalled(0))
+        tell(figures([synthetic(0)]))
     if not DATA.is_dir():
         print("request traces: skipped, ../shared/data is not there")
+    traces: dict[str, list[dict[str, Any]]] = {}
     for name in () if asked.quick or not DATA.is_dir() else asked.trace or TRACES:
-        found = figures(on_trace(name, asked.days, asked.seed))
-        rows += found
-        show(found)
+        traces[name] = [on_trace(name, asked.days, seed) for seed in range(asked.seeds)]
+        tell(figures(traces[name]))
+    standings(traces)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -225,9 +225,11 @@ def test_a_promised_latency_that_is_kept_lets_the_load_rise_further(load: float,
     assert target(seen(service(4, **PROMISED), flat(load), answers=timed)) == wanted
 
 
-def test_one_slow_minute_ends_the_larger_tolerance() -> None:
-    timed = answers(1.0)
-    timed.values[1] = 1.9
+def test_slow_answers_end_the_larger_tolerance_only_after_the_diagnosis_had_its_time() -> None:
+    timed = answers(1.9)
+    timed.values[0] = 1.0
+    assert target(seen(service(4, **PROMISED), flat(48.0), answers=timed)) == 4
+    timed.values[0] = 1.9
     assert target(seen(service(4, **PROMISED), flat(48.0), answers=timed)) == 5
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from aiops.action import Admission, Effect, Outcome, Receipt, ScaleService
 from aiops.decide.check import EffectRecord
-from aiops.model import Batch, Cluster, Gpu, Node, NodeState, Pool, SeriesKey, Service
+from aiops.model import Batch, Cluster, Floats, Gpu, Node, NodeState, Pool, SeriesKey, Service
 from aiops.sim.cluster.latency import Meter
 from aiops.sim.cluster.load import Loads
-from aiops.sim.cluster.scenario import PoolSpec
+from aiops.sim.cluster.scenario import PoolSpec, Stall
+from aiops.sim.cluster.stall import slowed
 from aiops.sim.cluster.world import Fleet, World
 
 SCRAPE_S = 10
@@ -34,8 +36,14 @@ class SimBackend:
     name: ClassVar[str] = "simulated"
     supports: frozenset[str] = frozenset({"scale_service"})
 
-    def __init__(self, world: World, loads: Loads) -> None:
-        self.world, self.loads = world, loads
+    def __init__(
+        self,
+        world: World,
+        loads: Loads,
+        seen: Mapping[str, Floats] | None = None,
+        stalls: tuple[Sequence[Stall], float] = ((), 0.0),
+    ) -> None:
+        self.world, self.loads, self.seen, self.stalls = world, loads, seen or loads.rates, stalls
         self.effects: list[EffectRecord] = []
         self._applied: set[str] = set()
         self._meters = {
@@ -50,11 +58,13 @@ class SimBackend:
     def collect(self, now: float) -> Batch:
         """The mean load and the mean time to answer of each service since the last scrape."""
         end, pairs = int(now - self.loads.start), []
+        stalls, start = self.stalls
         for name, rates in self.loads.rates.items():
-            load = rates[max(0, end - SCRAPE_S) : end]
-            pairs.append((load_key(name), float(load.mean())))
-            if load.any():  # nobody asked: nobody was answered
-                pairs.append((latency_key(name), self._meters[name].read(load, self.world.fleets[name].ready)))
+            span = slice(max(0, end - SCRAPE_S), end)
+            pairs.append((load_key(name), float(self.seen[name][span].mean())))
+            if rates[span].any():  # nobody asked: nobody was answered
+                slower = slowed(stalls, name, now - start)
+                pairs.append((latency_key(name), self._meters[name].read(rates[span], self.world.fleets[name].ready, slower)))
         return Batch.of(now, pairs)
 
     def observe(self, now: float) -> Cluster:

@@ -19,7 +19,7 @@ from aiops.clock import ManualClock
 from aiops.decide.check import Trace, check
 from aiops.decide.limits import Limits
 from aiops.loop import House, Memory, run_cycle
-from aiops.model import Forecast
+from aiops.model import Floats, Forecast
 from aiops.ports import Policy
 from aiops.sim.baselines.catalogue import BASELINES
 from aiops.sim.baselines.seen import Seen, ceil
@@ -27,6 +27,7 @@ from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend
 from aiops.sim.cluster.load import Loads
 from aiops.sim.cluster.scenario import Scenario
 from aiops.sim.cluster.shelf import SimStore
+from aiops.sim.cluster.stall import findings, shown
 from aiops.sim.cluster.world import World
 
 TICK_S = 10
@@ -49,6 +50,12 @@ class Stage:
     start: int
     end: int
     seed: int
+
+    @property
+    def seen(self) -> dict[str, Floats]:
+        """Load of each service, (n,) per second, as its metric shows it."""
+        offset, stalls = int(self.start - self.loads.start), self.scenario.stalls
+        return {name: shown(stalls, name, rates, offset) for name, rates in self.loads.rates.items()}
 
     def world(self) -> World:
         """A fresh world with what the load of the first minute before the start needs, ready."""
@@ -83,7 +90,7 @@ def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progre
     }
     limits = Limits.from_settings(stage.scenario.limits, where)
     store, clock, run = SimStore(), ManualClock(), Run(stage.world())
-    backend = SimBackend(run.world, stage.loads)
+    backend = SimBackend(run.world, stage.loads, stage.seen, (stage.scenario.stalls, stage.start))
     store.acquire("simulation", stage.start, 1e12)
     house = House(
         store=store,
@@ -121,6 +128,8 @@ def _tick(stage: Stage, house: House, by: tuple[Sequence[Forecast], Run, Progres
             made.append(waiting.pop())
         if made:
             house.store.put_forecasts(made)
+        if stage.scenario.stalls:
+            house.store.put_findings(float(now), findings(stage.scenario.stalls, stage.start, now))
         decided = run_cycle(house, memory, float(now), EPOCH)
         if decided is not None:
             run.decisions += len(decided.decisions)
@@ -136,11 +145,11 @@ def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
     run = Run(stage.world())
     lead_s = {spec.name: longest_start(spec.cold_start.p50, spec.cold_start.p90) for spec in stage.scenario.services}
     scalers = {s.name: BASELINES[name](stage.loads.rates[s.name], lead_s[s.name]) for s in stage.scenario.services}
-    period = next(iter(scalers.values())).period_s
+    period, rates = next(iter(scalers.values())).period_s, stage.seen
     for now in range(stage.start, stage.end, period):
         run.world.advance(now)
         for service, scaler in scalers.items():
-            seen = look(stage, run.world, service, now)
+            seen = look(run.world, service, rates[service][: int(now - stage.loads.start)], now)
             wanted = scaler.target(seen)
             if wanted != seen.replicas:
                 run.decisions += 1
@@ -151,8 +160,8 @@ def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
     return run
 
 
-def look(stage: Stage, world: World, service: str, now: int) -> Seen:
-    """What a baseline sees of a service at `now`."""
+def look(world: World, service: str, rates: Floats, now: int) -> Seen:
+    """What a baseline sees of a service at `now`; `rates` (n,) is its load of every second so far."""
     fleet = world.fleets[service]
     return Seen(
         now=float(now),
@@ -161,7 +170,7 @@ def look(stage: Stage, world: World, service: str, now: int) -> Seen:
         low=fleet.spec.min_replicas,
         high=fleet.spec.max_replicas,
         target=fleet.spec.right_load,
-        rates=stage.loads.rates[service][: int(now - stage.loads.start)],
+        rates=rates,
     )
 
 

@@ -84,17 +84,17 @@ class Meter:
         self._left = 0.0
         self._recent: deque[float] = deque(maxlen=SMOOTH_BLOCKS)
 
-    def read(self, load: Floats, ready: int) -> float:
-        """Mean seconds to answer over a block of (n,) load per second with `ready` replicas at its end."""
-        can = ready * self._capacity
+    def read(self, load: Floats, ready: int, slowed: float = 1.0) -> float:
+        """Mean seconds to answer over a block of (n,) load per second with `ready` replicas, `slowed` times slower."""
+        can, alone_s = ready * self._capacity / slowed, self._alone_s * slowed
         for arrived in load.tolist():
             self._left = max(0.0, self._left + arrived - can)
         self._recent.append(float(load.mean()))
         if not can:
-            return self._alone_s + (NEVER_S if self._left else 0.0)
+            return alone_s + (NEVER_S if self._left else 0.0)
         busy = min(sum(self._recent) / len(self._recent) / can, FULL)
         late = float(erlang_c(np.array([float(ready)]), np.array([busy]))[0])
-        return self._alone_s + min(NEVER_S, self._left / can) + late * self._each / (can * (1 - busy))
+        return alone_s + min(NEVER_S, self._left / can) + late * self._each / (can * (1 - busy))
 
 
 def backlog(load: Floats, served: Floats) -> Floats:

@@ -65,9 +65,11 @@ def told(stage: Stage, run: Run) -> dict[str, Any]:
     rows = {}
     for name, fleet in sorted(run.world.fleets.items()):
         load = stage.loads.rates[name][int(stage.start - stage.loads.start) : int(stage.end - stage.loads.start)]
-        rows[name] = score(fleet, load, float(stage.start), stage.loads.per_request[name])
+        rows[name] = score(fleet, load, float(stage.start), (stage.loads.per_request[name], stage.scenario.stalls))
     summed = ("slo_violation_minutes", "replica_hours", "flaps_per_hour", "scale_ups", "scale_downs")
     total: dict[str, Any] = {key: round(sum(float(row[key] or 0) for row in rows.values()), 4) for key in summed}
+    if stage.scenario.stalls:
+        total["scale_ups_in_stalls"] = sum(row.pop("scale_ups_in_stalls") or 0 for row in rows.values())
     return total | {
         "services": rows,
         "decisions": run.decisions,

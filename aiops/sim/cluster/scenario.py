@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aiops.errors import ConfigError
-from aiops.settings import Seconds, Section, invalid, load_yaml
+from aiops.settings import Seconds, Section, invalid, load_yaml, seconds
 
 
 class PoolSpec(Section):
@@ -83,6 +83,22 @@ class Shape(Section):
     burst_length: Seconds = 600.0
 
 
+class Stall(Section):
+    """A volume under a service slows down `at` after the simulated span begins; the diagnosis tells `diagnosed` later."""
+
+    service: str
+    at: float = Field(ge=0)
+    length: Seconds
+    slowdown: float = Field(gt=1, le=1000)
+    in_flight: bool = Field(default=False, description="the load counts requests in flight: it rises with the slowdown")
+    diagnosed: float | None = Field(default=60.0, ge=0, description="null: never")
+
+    @field_validator("at", "diagnosed", mode="before")
+    @classmethod
+    def _in_seconds(cls, value: object) -> object:
+        return None if value is None else seconds(value)
+
+
 class Scenario(Section):
     """The whole scenario. Rows of the trace before `history` has passed teach the forecasts and are not simulated."""
 
@@ -94,6 +110,7 @@ class Scenario(Section):
     load: tuple[Shape, ...] = ()
     policies: dict[str, dict[str, Any]] = Field(default={"prescale": {}})
     limits: dict[str, Any] = Field(default={})
+    stalls: tuple[Stall, ...] = ()
 
     @model_validator(mode="after")
     def _named(self) -> Scenario:
@@ -101,6 +118,10 @@ class Scenario(Section):
             twice = [name for name in names if names.count(name) > 1]
             if twice:
                 raise ValueError(f"expected each name once in {what}, found {twice[0]} twice")
+        known = {service.name for service in self.services}
+        for what, names in (("load", [s.service for s in self.load]), ("stalls", [s.service for s in self.stalls])):
+            if alien := next((name for name in names if name not in known), None):
+                raise ValueError(f"{what}: expected a service of {', '.join(sorted(known))}, found {alien!r}")
         sizes = {pool.name: pool.gpus for pool in self.pools}
         for service in self.services:
             if service.pool not in sizes:

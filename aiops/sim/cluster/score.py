@@ -9,7 +9,8 @@ import numpy as np
 
 from aiops.model import Floats
 from aiops.sim.cluster.latency import BLOCK_S, Waits, waits
-from aiops.sim.cluster.scenario import ServiceSpec
+from aiops.sim.cluster.scenario import ServiceSpec, Stall
+from aiops.sim.cluster.stall import carried, scale_ups
 from aiops.sim.cluster.world import Fleet, per_second
 
 SLO_QUANTILE = 0.95
@@ -25,15 +26,17 @@ TOLERANCE = 0.1
 Order = tuple[float, int, int]
 
 
-def score(fleet: Fleet, load: Floats, start: float, per_request: float) -> dict[str, float | int | None]:
-    """The report of one service over (n,) seconds of `load` from `start` on."""
-    spec = fleet.spec
+def score(fleet: Fleet, load: Floats, start: float, by: tuple[float, Sequence[Stall]]) -> dict[str, float | int | None]:
+    """The report of one service over (n,) seconds of `load` from `start` on; `by` is the load of a request, and the stalls."""
+    spec, (per_request, stalls) = fleet.spec, by
     placed, ready = per_second(fleet, start, len(load))
-    waited = waits(load, ready, (spec.capacity, per_request, spec.latency))
+    waited = waits(load, carried(stalls, spec.name, ready), (spec.capacity, per_request, spec.latency))
     leads = lead_times(fleet.orders, fleet.changes, demand(load, start), spec)
     orders = [order for order in fleet.orders if order[0] >= start]
     hours = len(load) / 3600
+    stalled = {"scale_ups_in_stalls": scale_ups(stalls, spec.name, orders, start)} if stalls else {}
     return {
+        **stalled,
         "slo_violation_minutes": round(violated(waited, spec.slo) * BLOCK_S / 60, 3),
         "replica_hours": round(float(placed.sum()) / 3600, 3),
         "latency_mean_s": round(waited.mean_s(), 4),
