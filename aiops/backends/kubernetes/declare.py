@@ -28,6 +28,14 @@ def _kind(value: str) -> str:
 KindName = Annotated[str, AfterValidator(_kind)]
 
 
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def own_namespace() -> str:
+    """The namespace that this very pod runs in; `aiops` outside of a cluster."""
+    return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.is_file() else "aiops"
+
+
 class LinkSpec(Section):
     """A shared capacity that the API server knows nothing of; reservations on it are accounted, not enforced."""
 
@@ -76,7 +84,7 @@ class KubernetesSettings(Section):
     links: dict[str, LinkSpec] = Field(default_factory=dict)
     queues: dict[str, QueueSpec] = Field(default_factory=dict)
     pools: dict[str, PoolSpec] = Field(default_factory=dict)
-    state_namespace: str = "aiops"
+    state_namespace: str = Field(default_factory=own_namespace)
     hold_priority_class: str = "aiops-hold"
     headroom_priority_class: str = "aiops-headroom"
     headroom: Seconds = 1800.0
