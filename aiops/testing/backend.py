@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, get_args
+from typing import Protocol, get_args, runtime_checkable
 
 import pytest
 
@@ -75,6 +75,19 @@ class Stage(Protocol):
 
     def effects(self) -> tuple[str, ...]:
         """The cluster's own log of effects: the admission id of each, in order."""
+        ...
+
+
+@runtime_checkable
+class Deceives(Protocol):
+    """What the stage of a backend that talks to a server should have besides: a server that does not do what it answers."""
+
+    def lie_next(self) -> None:
+        """The next change is answered as done, and nothing is done."""
+        ...
+
+    def halve_next(self) -> None:
+        """Of the next change that carries a mark of its action only the mark takes effect; the answer says what is there."""
         ...
 
 
@@ -224,6 +237,25 @@ class BackendConformance:
         after = stage.until(lambda cluster: settled(cluster) and changed(cluster))
         assert changed(after) and Counter(stage.effects())["a1"] == 1
 
+    def test_a_server_that_answers_done_and_does_nothing_is_found_out(self, stage: Stage) -> None:
+        deceiver = deceives(stage)
+        admission = admit(change(stage.until(settled)))
+        deceiver.lie_next()
+        stage.backend.apply(admission, stage.now())  # it cannot know better than the answer
+        assert stage.backend.probe(admission, stage.now()) is Effect.ABSENT and stage.effects() == ()
+        assert stage.backend.apply(admission, stage.now()).outcome is Outcome.DONE
+        assert stage.backend.probe(admission, stage.now()) is Effect.PRESENT and stage.effects() == ("a1",)
+
+    def test_half_a_change_is_never_done(self, stage: Stage) -> None:
+        deceiver = deceives(stage)
+        admission = admit(change(stage.until(settled)))
+        deceiver.halve_next()
+        assert stage.backend.apply(admission, stage.now()).outcome not in (Outcome.DONE, Outcome.ALREADY)
+        stage.restart()
+        assert stage.backend.probe(admission, stage.now()) is not Effect.PRESENT
+        assert stage.backend.apply(admission, stage.now()).outcome not in (Outcome.DONE, Outcome.ALREADY)
+        assert not changed(stage.until(lambda cluster: True))
+
     def test_a_probe_of_an_unreadable_cluster_is_unreadable(self, stage: Stage) -> None:
         admission = admit(change(stage.until(settled)))
         stage.blind()
@@ -293,6 +325,13 @@ def needs(stage: Stage, *kinds: str) -> None:
     missing = sorted(set(kinds) - stage.backend.supports)
     if missing:
         pytest.skip(f"the {stage.backend.name} backend does not support {', '.join(missing)}")
+
+
+def deceives(stage: Stage) -> Deceives:
+    """The stage's server, if it can be made to lie; else the row is skipped."""
+    if not isinstance(stage, Deceives):
+        pytest.skip(f"the {stage.backend.name} stage cannot lie")
+    return stage
 
 
 def running_job(stage: Stage) -> Job:

@@ -26,6 +26,9 @@ class World:
     done: set[str] = field(default_factory=set)
     blind: bool = False
     loses: bool = False
+    lies: bool = False
+    halves: bool = False
+    halved: set[str] = field(default_factory=set)
 
 
 class Minimal:
@@ -61,6 +64,8 @@ class Minimal:
             return Outcome.FAILED
         if action.kind not in self.supports and self.bug != "approximates":
             return Outcome.UNSUPPORTED
+        if admission.id in self.world.halved and self.bug != "trusts its mark":
+            return Outcome.FAILED
         if admission.id in self.known and self.bug != "repeats":
             return Outcome.ALREADY
         assert isinstance(action, ScaleService) or self.bug == "approximates"
@@ -73,6 +78,13 @@ class Minimal:
 
     def _do(self, admission: Admission) -> Outcome:
         action, service = admission.decision.action, self.world.service
+        if self.world.lies or self.world.halves:
+            self.world.halved |= {admission.id} if self.world.halves else set()
+            if self.bug in ("believes the answer", "trusts its mark"):
+                self.known.add(admission.id)
+                self.world.done.add(admission.id)
+            lied, self.world.lies, self.world.halves = self.world.lies, False, False
+            return Outcome.DONE if lied else Outcome.UNKNOWN
         wanted = action.replicas if isinstance(action, ScaleService) else 2
         replicas = wanted + (service.replicas if self.bug == "adds instead of sets" else 0)
         version = str(int(service.version) + 1)
@@ -90,7 +102,8 @@ class Minimal:
             return Effect.UNREADABLE
         if self.bug == "acts when asked":
             self.apply(admission, now)
-        present = admission.id in self.world.log or self.bug == "always says present"
+        trusting = self.bug in ("believes the answer", "trusts its mark") and admission.id in self.known
+        present = admission.id in self.world.log or self.bug == "always says present" or trusting
         return Effect.PRESENT if present else Effect.ABSENT
 
     def close(self) -> None:
@@ -123,6 +136,12 @@ class MinimalStage:
     def blind(self) -> None:
         self.world.blind = True
 
+    def lie_next(self) -> None:
+        self.world.lies = True
+
+    def halve_next(self) -> None:
+        self.world.halves = True
+
     def effects(self) -> tuple[str, ...]:
         return tuple(self.world.log)
 
@@ -149,6 +168,8 @@ class TestMinimalBackend(BackendConformance):
         ("notes too late", "a_lost_reply_is_found_by_a_probe_and_not_repeated"),
         ("acts when asked", "a_probe_tells_absent_from_present_and_changes_nothing"),
         ("always says present", "a_probe_tells_absent_from_present_and_changes_nothing"),
+        ("believes the answer", "a_server_that_answers_done_and_does_nothing_is_found_out"),
+        ("trusts its mark", "half_a_change_is_never_done"),
         ("guesses when blind", "a_probe_of_an_unreadable_cluster_is_unreadable"),
     ],
 )

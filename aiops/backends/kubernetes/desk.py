@@ -58,5 +58,15 @@ class Desk:
             if error.code in (404, 409):
                 return Outcome.STALE, error.message
             raise
+        if not _holds(rest, new):
+            return Outcome.UNKNOWN, "the server kept the mark of this action but not its change: something in between alters it"
         self.written.append((place.kind.path(place.namespace), str(new["metadata"]["resourceVersion"])))
         return None
+
+
+def _holds(asked: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a merge patch is there in the object that the server gave back; null means absent."""
+    return all(
+        _holds(value, found.get(key) or {}) if isinstance(value, Mapping) else found.get(key) == value
+        for key, value in asked.items()
+    )

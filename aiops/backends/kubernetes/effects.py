@@ -63,6 +63,8 @@ def _on_object(desk: Desk, real: Action) -> Answer:
     if found is None:
         return Outcome.STALE, f"{place.path} does not exist"
     if marks.done(found, desk.id):
+        if not _took(found, real):
+            return Outcome.FAILED, "the server keeps the mark of this action, but not its change"
         return Outcome.ALREADY, "its annotation names this action"
     match real:
         case ScaleService():
@@ -103,7 +105,7 @@ def _on_object_present(desk: Desk, real: Action) -> bool:
     if place is None or found is None:
         return False
     if marks.done(found, desk.id):
-        return True
+        return _took(found, real)
     return isinstance(real, Preempt) and marks.begun(found, desk.id) and stopping.has_stopped(desk, place, found, real)
 
 
@@ -122,6 +124,11 @@ def place_of(desk: Desk, action: Action) -> Place | None:
             return Place(JOBS, namespace, name if "/" not in name else "")  # three parts: another controller's work
         case _:
             return None
+
+
+def _took(found: Object, action: Action) -> bool:
+    """Whether a scale that is marked as done moved the specification, be it that others have moved it again since."""
+    return not isinstance(action, ScaleService) or str(found["metadata"]["generation"]) != action.version
 
 
 def _scale(desk: Desk, place: Place, found: Object, action: ScaleService) -> Answer:

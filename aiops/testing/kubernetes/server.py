@@ -46,6 +46,10 @@ class Faults:
     """What is broken at present; tests change it while the server runs."""
 
     blind: bool = False
+    lies_about: Callable[[str, str], bool] = lambda verb, path: False
+    """Answered as if done, and not done."""
+    halves: Callable[[str, str], bool] = lambda verb, path: False
+    """Metadata is written, the rest is not: what a webhook or a broken controller in between can do."""
     lose_reply_of: Callable[[str, str], bool] = lambda verb, path: False
     refuse: Callable[[str, str], Refused | None] = lambda verb, path: None
     forbidden: set[tuple[str, str]] = field(default_factory=set)
@@ -168,6 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._permitted(verb, path, found)
         if verb == "watch":
             return self._watch(found, query)
+        if api.faults.lies_about(verb, path):
+            query = {**query, "dryRun": "All"}
+        if api.faults.halves(verb, path):
+            body = {"metadata": body.get("metadata", {})}
         before = api.store.version
         answer = self._do(verb, found, query, body)
         if api.store.version != before and verb not in ("get", "list"):

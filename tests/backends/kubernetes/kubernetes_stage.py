@@ -85,13 +85,24 @@ class KubernetesStage:
         self.backend = self._new()
 
     def lose_next_reply(self) -> None:
-        def once(verb: str, path: str) -> bool:
-            if verb in ("patch", "create"):
-                self.server.faults.lose_reply_of = lambda verb, path: False
-                return True
-            return False
+        self._once("lose_reply_of")
 
-        self.server.faults.lose_reply_of = once
+    def lie_next(self) -> None:
+        self._once("lies_about")
+
+    def halve_next(self) -> None:
+        self._once("halves")
+
+    def _once(self, fault: str) -> None:
+        """The next write is struck by a fault of the server."""
+
+        def strikes(verb: str, path: str) -> bool:
+            if verb not in ("patch", "create"):
+                return False
+            setattr(self.server.faults, fault, lambda verb, path: False)
+            return True
+
+        setattr(self.server.faults, fault, strikes)
 
     def recreate(self, service: str) -> None:
         name = service.rpartition("/")[2]
