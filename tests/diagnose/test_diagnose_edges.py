@@ -58,3 +58,11 @@ def test_an_effect_may_follow_its_cause_a_little_later_but_not_before_it() -> No
 def test_constant_and_missing_rows_are_no_witnesses(row: np.ndarray) -> None:
     found = strongest(row[None], noise(1.0, 60)[None])
     assert found is None or found[0] == 0.0
+
+
+def test_a_chain_runs_where_the_evidence_is_and_else_the_shortest_way() -> None:
+    pairs = [("job", "gpu"), ("gpu", "host"), ("host", "tenant"), ("gpu", "loader"), ("loader", "volume"), ("volume", "tenant")]
+    graph = Graph(causes=link([*pairs, ("tenant", "job")]))  # a cycle is legal
+    assert graph.chain("tenant", "job") == ("tenant", "host", "gpu", "job")
+    assert graph.chain("tenant", "job", {"loader", "volume", "tenant"}) == ("tenant", "volume", "loader", "gpu", "job")
+    assert graph.chain("elsewhere", "job") == ("elsewhere",)

@@ -194,5 +194,5 @@ def test_a_utilisation_that_always_reads_full_is_no_witness_against_an_idle_gpu(
     rows["rank-0", "gpu_sm_active_ratio"] = shifted(0.8, 0.45, 12, seed=1)
     rows["rank-0", "gpu_utilization_ratio"] = noise(0.99, seed=2, ratio=0.001)
     assert first(rows, job_graph(2)) == (Cause.STRAGGLER, "rank-1")
-    del rows["rank-1", "job_compute_seconds"], rows["rank-1", "job_comm_wait_seconds"]
-    assert look(rows, job_graph(2)).verdict is not Cause.SENSOR_FAULT
+    causes = look(rows, job_graph(2)).causes
+    assert not any(cause.verdict is Cause.SENSOR_FAULT for cause in causes)
