@@ -29,6 +29,7 @@ from aiops.sim.cluster.scenario import Scenario
 from aiops.sim.cluster.shelf import SimStore
 from aiops.sim.cluster.stall import findings, shown
 from aiops.sim.cluster.world import World
+from aiops.sim.perturb import Crash, Perturbed
 
 TICK_S = 10
 FIT_S = 30
@@ -80,6 +81,7 @@ class Run:
     refusals: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     violations: tuple[str, ...] = ()
+    perturbed: dict[str, int] = field(default_factory=dict)
 
 
 def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progress: Progress) -> Run:
@@ -90,7 +92,8 @@ def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progre
     }
     limits = Limits.from_settings(stage.scenario.limits, where)
     store, clock, run = SimStore(), ManualClock(), Run(stage.world())
-    backend = SimBackend(run.world, stage.loads, stage.seen, (stage.scenario.stalls, stage.start))
+    cluster = SimBackend(run.world, stage.loads, stage.seen, (stage.scenario.stalls, stage.start))
+    backend = Perturbed(cluster, stage.scenario.perturb, stage.seed)
     store.acquire("simulation", stage.start, 1e12)
     house = House(
         store=store,
@@ -100,29 +103,30 @@ def run_policies(stage: Stage, forecasts: Sequence[Forecast], where: str, progre
         modes=dict.fromkeys(policies, Mode.ACT),
         rules=stage.scenario.policies,
         limits=stage.scenario.limits,
-        halted=lambda: False,
+        halted=backend.guard(lambda: False),
         leads=lambda: True,
-        announce=lambda snapshot, decided: None,
+        announce=lambda snapshot, decided: backend.step(),
     )
     _tick(stage, house, (forecasts, run, progress))
     trace = Trace(
-        cycles=tuple(store.cycles_decided), entries=store.ledger(), effects=tuple(backend.effects), now=float(stage.end)
+        cycles=tuple(store.cycles_decided), entries=store.ledger(), effects=tuple(cluster.effects), now=float(stage.end)
     )
+    run.perturbed = {kind: count for kind, count in sorted(backend.counts.items()) if count}
     run.violations = tuple(f"{v.rule} {v.id}: {v.detail}" for v in check(trace, limits))
     return run
 
 
 def _tick(stage: Stage, house: House, by: tuple[Sequence[Forecast], Run, Progress]) -> None:
     forecasts, run, progress = by
-    backend, memory, clock = cast(SimBackend, house.backend), Memory(), cast(ManualClock, house.clock)
+    backend, memory, clock = cast(Perturbed, house.backend), Memory(), cast(ManualClock, house.clock)
     waiting = sorted(forecasts, key=lambda one: one.made_at)[::-1]
     for now in range(stage.start - WARM_UP_S, stage.start, SCRAPE_S):
         if now - stage.loads.start >= SCRAPE_S:
-            house.store.append(backend.collect(float(now)))
+            house.store.append(backend.inner.collect(float(now)))
     for now in range(stage.start, stage.end, TICK_S):
         clock.wall = clock.monotonic = float(now)
         run.world.advance(now)
-        house.store.append(backend.collect(float(now)))
+        house.store.append(*backend.collect(float(now)))
         made = []
         while waiting and waiting[-1].made_at + FIT_S <= now:
             made.append(waiting.pop())
@@ -130,7 +134,10 @@ def _tick(stage: Stage, house: House, by: tuple[Sequence[Forecast], Run, Progres
             house.store.put_forecasts(made)
         if stage.scenario.stalls:
             house.store.put_findings(float(now), findings(stage.scenario.stalls, stage.start, now))
-        decided = run_cycle(house, memory, float(now), EPOCH)
+        try:
+            decided = run_cycle(house, memory, float(now), EPOCH)
+        except Crash:
+            memory, decided = Memory(), None  # started again before the next tick
         if decided is not None:
             run.decisions += len(decided.decisions)
             run.refusals.update(a.denied.value for a in decided.admissions if a.denied is not None)

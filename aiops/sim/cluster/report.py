@@ -70,6 +70,8 @@ def told(stage: Stage, run: Run) -> dict[str, Any]:
     total: dict[str, Any] = {key: round(sum(float(row[key] or 0) for row in rows.values()), 4) for key in summed}
     if stage.scenario.stalls:
         total["scale_ups_in_stalls"] = sum(row.pop("scale_ups_in_stalls") or 0 for row in rows.values())
+    if run.perturbed:
+        total["perturbed"] = run.perturbed
     return total | {
         "services": rows,
         "decisions": run.decisions,

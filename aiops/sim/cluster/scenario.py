@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aiops.errors import ConfigError
 from aiops.settings import Seconds, Section, invalid, load_yaml, seconds
+from aiops.sim.perturb import Perturbations
 
 
 class PoolSpec(Section):
@@ -111,6 +112,7 @@ class Scenario(Section):
     policies: dict[str, dict[str, Any]] = Field(default={"prescale": {}})
     limits: dict[str, Any] = Field(default={})
     stalls: tuple[Stall, ...] = ()
+    perturb: Perturbations = Perturbations()
 
     @model_validator(mode="after")
     def _named(self) -> Scenario:
