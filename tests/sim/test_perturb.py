@@ -39,6 +39,7 @@ def world(perturb: dict[str, Any], length: str = "30m", bursts: float = 96.0) ->
     )  # fmt: skip
 
 
+CALLS = ("lost_request", "lost_reply", "late_effect", "does_nothing")  # there are few of them
 CHANCE = st.sampled_from([0.0, 0.0, 0.05, 0.3])
 
 
@@ -59,7 +60,7 @@ def test_everything_at_once_for_hours_and_the_service_is_still_scaled(monkeypatc
         stores.append(self)
 
     monkeypatch.setattr(SimStore, "__init__", kept)  # to look into the ledger afterwards
-    stage = stage_of(world(dict.fromkeys(KINDS, 0.08), "4h"), None, 1)
+    stage = stage_of(world(dict.fromkeys(KINDS, 0.05) | dict.fromkeys(CALLS, 0.2), "4h"), None, 1)
     run = run_policies(stage, (), "here", lambda share: None)
     # Then every kind happened, no invariant broke, and what was begun long enough ago is over
     assert set(run.perturbed) == set(KINDS)
