@@ -18,7 +18,7 @@ from aiops.model import Cause, Evidence, Finding
 
 QUIET_S = 1800.0  # Alertmanager's habit is five minutes; a cause that returns within half an hour is the same one
 NO_INCIDENT = (Cause.LOAD_CHANGE,)  # a legal answer that calls for nobody
-ALIASES = {"host": "node", "disk": "link", "nic": "link", "volume": "link"}
+ALIASES = {"host": "node", "disk": "link", "nic": "link", "volume": "link", "tenant": "job"}
 """What an action's target calls the kind of entity that a finding names."""
 
 

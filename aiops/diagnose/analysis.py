@@ -134,7 +134,8 @@ def hypotheses(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, .
 
 
 def _claimed(facts: Facts, claim: Claim, score: float) -> Hypothesis:
-    chain = _chain(facts, claim.subject, frozenset(_seen(facts, claim)))
+    chain = _chain(facts, claim.on or claim.subject, frozenset(_seen(facts, claim)))
+    chain = (*chain, claim.subject) if claim.on else chain
     return Hypothesis(
         entity=claim.subject,
         metric=facts.rich.panel.metrics[claim.row] if claim.row >= 0 else None,

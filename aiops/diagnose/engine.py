@@ -12,7 +12,7 @@ from aiops.diagnose.continuity import continued
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.facts import Facts, recent_facts
 from aiops.diagnose.graph import Graph
-from aiops.diagnose.live import needs, to_graph, to_panel
+from aiops.diagnose.live import needs, to_graph, to_panel, with_tenants
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.report import Hypothesis
 from aiops.diagnose.resources import Claim
@@ -49,6 +49,7 @@ class CausalDiagnoser:
         panel = to_panel(cluster, [one for one in series if len(one.times)])
         if panel is None or len(panel.until(now).times) < 3:
             return ()
+        panel = with_tenants(panel, cluster)
         graph = to_graph(cluster, panel)
         rich = enrich(panel.until(now), graph)
         found = {finding.id: finding for finding in _watch_findings(rich, graph, now)}

@@ -7,6 +7,7 @@ and the scheduler: a job depends on its ranks, a rank on its GPU, its host and w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,12 +15,13 @@ from aiops.diagnose.graph import Graph, link
 from aiops.diagnose.meaning import Role, meaning
 from aiops.diagnose.panel import Panel, from_points
 from aiops.metrics import CATALOGUE, Bad, Kind
-from aiops.model import Cluster, JobState, Query, Series, SeriesKey
+from aiops.model import Cluster, Job, JobState, Query, Series, SeriesKey
 
 WINDOW_S = 3600.0
 STEP_S = 10.0
 _LEFT_OUT = ("aiops_", "node_filesystem_", "gpu_process_", "gpu_health_state", "job_knob_value", "cluster_")
 _JOB_WIDE = ("job_step_duration_seconds", "job_steps_total", "job_samples_total", "job_checkpoint_seconds_total")
+PRESENT = "tenant_running"
 _VIRTUAL = ("lo", "veth", "docker", "br-", "loop", "ram", "zram")
 """Devices that no cable and no disk belongs to: their counters repeat what the real ones say."""
 
@@ -101,10 +103,42 @@ def _host_part(name: str, node: str, labels: dict[str, str]) -> str:
     return f"host:{node}"
 
 
+def with_tenants(panel: Panel, cluster: Cluster) -> Panel:
+    """The panel and a row per job that started in its time: 0 before, 1 since. A newcomer is the usual noisy neighbour."""
+    began = {f"tenant:{job.id}": job.started_at for job in _newcomers(cluster, float(panel.times[0]))}
+    rows = [(panel.times >= started).astype(np.float64) for started in began.values() if started is not None]
+    if not rows:
+        return panel
+    return replace(
+        panel,
+        entities=(*panel.entities, *began),
+        metrics=(*panel.metrics, *([PRESENT] * len(rows))),
+        values=np.vstack([panel.values, *(row[None] for row in rows)]),
+    )
+
+
+def _newcomers(cluster: Cluster, since: float) -> Iterator[Job]:
+    return (job for job in cluster.jobs if job.state is JobState.RUNNING and (job.started_at or 0.0) > since)
+
+
+def _tenant_pairs(cluster: Cluster, types: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What a newcomer can get in the way of: its hosts and their devices, and the volumes that it shares with other jobs."""
+    tenants = {name.partition(":")[2] for name in types if name.startswith("tenant:")}
+    for job in cluster.jobs:
+        if job.id not in tenants:
+            continue
+        sharing = {node for one in cluster.jobs if set(one.volumes) & set(job.volumes) for node in one.nodes}
+        for name in types:
+            kind, _, rest = name.partition(":")
+            node = rest.partition("/")[0]
+            if (kind in ("host", "disk", "volume", "nic") and node in job.nodes) or (kind == "volume" and node in sharing):
+                yield name, f"tenant:{job.id}"
+
+
 def to_graph(cluster: Cluster, panel: Panel) -> Graph:
     """What depends on what, from inventory, scheduler and the devices that were measured."""
     types = {entity: _TYPES.get(entity.partition(":")[0], "") for entity in panel.entities}
-    pairs = [*_host_pairs(types), *_job_pairs(cluster, types)]
+    pairs = [*_host_pairs(types), *_job_pairs(cluster, types), *_tenant_pairs(cluster, types)]
     for service in cluster.services:
         hosts = [f"host:{node.name}" for node in cluster.nodes if node.pool == service.pool]
         pairs += [(f"service:{service.name}", host) for host in hosts]
@@ -115,7 +149,7 @@ def to_graph(cluster: Cluster, panel: Panel) -> Graph:
 
 
 _TYPES = {"disk": "volume", "volume": "volume", "nic": "nic", "host": "host", "gpu": "gpu", "job": "job", "rank": "rank"}
-_TYPES |= {"service": "service", "queue": "queue", "cgroup": "tenant"}
+_TYPES |= {"service": "service", "queue": "queue", "cgroup": "tenant", "tenant": "tenant"}
 
 
 def _host_pairs(types: Iterable[str]) -> Iterator[tuple[str, str]]:

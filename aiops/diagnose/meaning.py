@@ -56,6 +56,7 @@ class Role(StrEnum):
     LATENCY = "latency"
     ERRORS = "errors"
     AVAILABILITY = "availability"
+    PRESENCE = "presence"
     LOAD = "load"
     QUEUE_WAIT = "queue wait"
     OTHER = "other"
@@ -133,6 +134,8 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"(?:^|_)(network|nic|link|infiniband|net)_.*(util|queue)", Role.NET_CONGESTION, _I, _UP),
     (r"(?:^|_)(network|nic|link|infiniband)_.*(speed|rate_bytes|carrier|state|_up\b)", Role.NET_ERROR, _I, _DOWN),
     (_NET, Role.NET_RATE, _E, _NONE),
+    # neighbours
+    (r"^tenant_running$", Role.PRESENCE, _E, _NONE),
     # services
     (r"queue_wait|pending_seconds", Role.QUEUE_WAIT, _E, _UP),
     (r"latency|duration|response_time|request_(seconds|time)|_rt\b|\brt_|ttft|tpot|itl", Role.LATENCY, _E, _UP),

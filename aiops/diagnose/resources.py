@@ -7,7 +7,7 @@ resource to ask, by where a step's seconds went. Knows nothing of ranks and spli
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +24,10 @@ HEALTHY_Z = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A typed cause on a subject. `row` is its most telling row (-1: none), `weight` the share of the SLI's shift explained."""
+    """A typed cause on a subject. `row` is its most telling row (-1: none), `weight` the share of the SLI's shift explained.
+
+    `on` is the part that a neighbour and its victim share.
+    """
 
     cause: Cause
     subject: str
@@ -34,6 +37,7 @@ class Claim:
     evidence_against: tuple[Evidence, ...] = ()
     counterfactual: Mapping[str, float] = field(default_factory=dict)
     neighbour: str | None = None
+    on: str = ""
 
 
 def slow_storage(facts: Facts, scope: frozenset[str]) -> list[int]:
@@ -69,13 +73,19 @@ def storage_claim(
         evidence_for=(*proof, facts.evidence(neighbour, f"{who} uses {subject} more than usual")),
         evidence_against=against,
         neighbour=who,
+        on=subject,
     )
 
 
 def neighbour_on(facts: Facts, resource: str, since: float, roles: tuple[Role, ...]) -> int | None:
     """The tenant's row that rose most on a resource, not after the resource suffered; None where none rose by a half."""
-    tenants = [e for e in facts.graph.causes.get(resource, ()) if facts.graph.type(e) in ("tenant", "job")]
-    rows = [row for role in roles for row in facts.rows(role, tenants)]
+    victim = facts.entity(facts.sli).partition(":")[2] if facts.sli is not None else ""
+    tenants = [
+        name
+        for name in facts.graph.causes.get(resource, ())
+        if facts.graph.type(name) in ("tenant", "job") and name.partition(":")[2] != (victim or None)
+    ]
+    rows = [row for role in (*roles, Role.PRESENCE) for row in facts.rows(role, tenants)]
     guard = 2 * facts.rich.panel.step_s
     risen = [row for row in rows if facts.rose(row, 0.5) and facts.since(row) <= since + guard]
     return max(risen, key=facts.rise) if risen else None
@@ -90,7 +100,8 @@ def memory_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | 
         stalled = "pressure" in facts.rich.panel.metrics[row] and facts.shifts.level[row] >= PRESSED  # proof by itself
         if stalled or scarce or not facts.rows(Role.MEM_FREE, {host}):
             proof = tuple(map(facts.evidence, (row, *scarce[:1])))
-            return Claim(cause=Cause.MEMORY_PRESSURE, subject=host, row=row, weight=weight, evidence_for=proof)
+            claim = Claim(cause=Cause.MEMORY_PRESSURE, subject=host, row=row, weight=weight, evidence_for=proof)
+            return crowded(facts, claim, (Role.MEM_USED, Role.CPU_BUSY))
     return None
 
 
@@ -119,7 +130,18 @@ def cpu_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | Non
     if not rows:
         return None
     proof = tuple(facts.evidence(row) for row in rows[:2])
-    return Claim(cause=Cause.CPU_CONTENTION, subject=facts.entity(rows[0]), row=rows[0], weight=weight, evidence_for=proof)
+    claim = Claim(cause=Cause.CPU_CONTENTION, subject=facts.entity(rows[0]), row=rows[0], weight=weight, evidence_for=proof)
+    return crowded(facts, claim, (Role.CPU_BUSY,))
+
+
+def crowded(facts: Facts, claim: Claim, roles: tuple[Role, ...]) -> Claim:
+    """The claim on a host, with the name of the neighbour that came or rose there first, where there is one."""
+    neighbour = neighbour_on(facts, claim.subject, facts.since(claim.row), roles)
+    if neighbour is None:
+        return claim
+    who = facts.entity(neighbour)
+    told = facts.evidence(neighbour, f"{who} uses {claim.subject} more than usual")
+    return replace(claim, neighbour=who, evidence_for=(*claim.evidence_for, told))
 
 
 def fought_over(facts: Facts, scope: frozenset[str]) -> list[int]:
@@ -153,7 +175,8 @@ def net_claim(facts: Facts, weight: float) -> Claim | None:
     if neighbour is not None:
         who = facts.entity(neighbour)
         told = (*proof, facts.evidence(neighbour, f"{who} uses {subject} more than usual"))
-        return Claim(cause=Cause.NOISY_NEIGHBOUR, subject=who, row=neighbour, weight=weight, evidence_for=told, neighbour=who)
+        blamed = Claim(cause=Cause.NOISY_NEIGHBOUR, subject=who, row=neighbour, weight=weight, evidence_for=told, neighbour=who)
+        return replace(blamed, on=subject)
     return Claim(cause=Cause.NET_CONTENTION, subject=subject, row=shared[0], weight=weight, evidence_for=proof)
 
 

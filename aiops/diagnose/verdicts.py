@@ -7,6 +7,7 @@ that must be there and evidence that must not. A rule returns a `Claim` or nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from aiops.diagnose.meaning import Role
 from aiops.diagnose.resources import (
     Claim,
     cpu_claim,
+    crowded,
     fought_over,
     gpu_reason,
     hurting,
@@ -88,16 +90,7 @@ def _priced(facts: Facts, split: Split, claim: Claim) -> Claim:
     """The claim with its counterfactual: the step without the seconds that it explains."""
     now = float(facts.shifts.level[split.step])
     told = {"step_s": now - min(claim.weight, 1.0) * split.extra_s, "step_now_s": now}
-    return Claim(
-        cause=claim.cause,
-        subject=claim.subject,
-        row=claim.row,
-        weight=claim.weight,
-        evidence_for=(facts.evidence(split.step), *claim.evidence_for),
-        evidence_against=claim.evidence_against,
-        counterfactual=told,
-        neighbour=claim.neighbour,
-    )
+    return replace(claim, evidence_for=(facts.evidence(split.step), *claim.evidence_for), counterfactual=told)
 
 
 # -- waiting for data --------------------------------------------------------------------------------------------------
@@ -124,7 +117,8 @@ def _data_claim(facts: Facts, split: Split, data: Mapping[int, float]) -> Claim:
         return Claim(cause=Cause.IO_STALL, subject=blind[0], row=worst, weight=weight * UNHOOKED, evidence_for=proof)
     subject = facts.entity(cpu[0]) if cpu else facts.entity(worst)
     support = (*proof, *map(facts.evidence, cpu[:2]), *(facts.evidence(row, "storage is as usual") for row in healthy[:1]))
-    return Claim(cause=Cause.PREP_STALL, subject=subject, row=cpu[0] if cpu else worst, weight=weight, evidence_for=support)
+    claim = Claim(cause=Cause.PREP_STALL, subject=subject, row=cpu[0] if cpu else worst, weight=weight, evidence_for=support)
+    return crowded(facts, claim, (Role.CPU_BUSY,)) if cpu else claim
 
 
 # -- computing ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiops.diagnose.facts import Facts
 from aiops.diagnose.meaning import Role
-from aiops.diagnose.resources import Claim
+from aiops.diagnose.resources import Claim, crowded
 from aiops.diagnose.sensors import sensor_claims
 from aiops.model import Cause
 
@@ -42,4 +42,5 @@ def _claim(facts: Facts, cause: Cause, row: int, support: tuple[Role, ...]) -> C
     part = max(parts, key=lambda r: float(facts.shifts.score[r]), default=row)
     subject = facts.entity(part) if cause in (Cause.IO_STALL, Cause.NET_CONTENTION) else facts.entity(row)
     proof = tuple(map(facts.evidence, dict.fromkeys((row, *parts[:2]))))
-    return Claim(cause=cause, subject=subject, row=row, weight=0.5, evidence_for=proof)
+    claim = Claim(cause=cause, subject=subject, row=row, weight=0.5, evidence_for=proof)
+    return crowded(facts, claim, (Role.CPU_BUSY,)) if cause in (Cause.CPU_CONTENTION, Cause.MEMORY_PRESSURE) else claim

@@ -104,6 +104,7 @@ def test_the_route_lists_open_ones_first_and_serves_one() -> None:
         ("job:7", "job/7", True, "the engine's names and the actions' differ in a sign only"),
         ("gpu:GPU-1", "gpu/n1/GPU-1", True, "an action knows the node as well"),
         ("disk:n1/sda", "link/sda/job-7", True, "bandwidth of a device is limited on its link"),
+        ("tenant:7", "job/7", True, "a neighbour is a job"),
         ("job:7", "job/71", False, "a name is whole"),
         ("host:n1", "job/n1", False, "another kind of thing"),
         ("host:n1", "node/n2", False, "another node"),

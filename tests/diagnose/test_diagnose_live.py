@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,34 @@ def test_a_job_that_waits_for_a_slow_disk_is_an_io_stall_with_its_price() -> Non
     assert first.counterfactual["step_s"] < 1.0 < first.counterfactual["step_now_s"]
     assert first.since is not None and abs(first.since - (NOW - 110)) <= 30
     assert [f.cause for f in findings] == [Cause.IO_STALL], "one cause, one finding"
+
+
+@pytest.mark.parametrize(
+    ("started_s_ago", "cause", "neighbour", "why"),
+    [
+        (125.0, Cause.NOISY_NEIGHBOUR, "tenant:9", "it came just before the disk got slow"),
+        (30.0, Cause.IO_STALL, None, "it came when the disk had long been slow"),
+        (5000.0, Cause.IO_STALL, None, "it has been there all along"),
+    ],
+)
+def test_a_job_that_started_beside_the_victim_is_named_as_the_neighbour(
+    started_s_ago: float, cause: Cause, neighbour: str | None, why: str
+) -> None:
+    other = replace(job(), id="9", started_at=NOW - started_s_ago)
+    victim = replace(job(gpu_uuids=("GPU-1",)), started_at=NOW - 130.0)
+    cluster = one_host(victim, other)
+    first = CausalDiagnoser().diagnose(cluster, [*host(io=0.6, latency=0.05), *rank(data=0.6)], NOW)[0]
+    assert (first.cause, first.neighbour) == (cause, neighbour), why
+    assert (neighbour is None) or first.chain[-2:] == ("disk:h/sda", "tenant:9")
+
+
+def test_the_neighbour_that_crowds_a_host_is_named_with_it() -> None:
+    cluster = one_host(job(gpu_uuids=("GPU-1",)), replace(job(), id="9", started_at=NOW - 125.0))
+    found = CausalDiagnoser().diagnose(cluster, [*host(cpu=0.7), *rank(data=0.6)], NOW)
+    assert {(f.cause, f.subject, f.neighbour) for f in found} == {
+        (Cause.PREP_STALL, "host:h", "tenant:9"),
+        (Cause.CPU_CONTENTION, "host:h", "tenant:9"),
+    }
 
 
 def test_a_job_that_waits_for_data_while_storage_is_well_is_a_preparation_stall() -> None:
