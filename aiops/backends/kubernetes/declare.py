@@ -16,7 +16,7 @@ from aiops.backends.kubernetes.kinds import Kind
 from aiops.errors import ConfigError
 from aiops.settings import Seconds, Section, invalid
 
-_KIND = re.compile(r"[a-z0-9.-]+/v[0-9a-z]+/[a-z]+")
+_KIND = re.compile(r"[a-z0-9.-]+/v[0-9a-z]+/[a-z]+(/scale)?")
 
 
 def _kind(value: str) -> str:

@@ -26,7 +26,7 @@ from aiops.action import (
     ScaleService,
     Uncordon,
 )
-from aiops.backends.kubernetes import bandwidth, holds, marks, moving, picture, pools, stopping
+from aiops.backends.kubernetes import bandwidth, holds, marks, moving, pools, scaling, stopping
 from aiops.backends.kubernetes.connection import Object
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import JOBS, NODES, Kind
@@ -63,12 +63,12 @@ def _on_object(desk: Desk, real: Action) -> Answer:
     if found is None:
         return Outcome.STALE, f"{place.path} does not exist"
     if marks.done(found, desk.id):
-        if not _took(found, real):
+        if isinstance(real, ScaleService) and not scaling.took(desk, place, found, real):
             return Outcome.FAILED, "the server keeps the mark of this action, but not its change"
         return Outcome.ALREADY, "its annotation names this action"
     match real:
         case ScaleService():
-            return _scale(desk, place, found, real)
+            return scaling.scale(desk, place, found, real)
         case Cordon() | Uncordon():
             return _cordon(desk, place, found, real)
         case Drain():
@@ -104,8 +104,10 @@ def _on_object_present(desk: Desk, real: Action) -> bool:
     found = desk.find(place) if place is not None else None
     if place is None or found is None:
         return False
+    if isinstance(real, ScaleService):
+        return scaling.took(desk, place, found, real)
     if marks.done(found, desk.id):
-        return _took(found, real)
+        return True
     return isinstance(real, Preempt) and marks.begun(found, desk.id) and stopping.has_stopped(desk, place, found, real)
 
 
@@ -124,27 +126,6 @@ def place_of(desk: Desk, action: Action) -> Place | None:
             return Place(JOBS, namespace, name if "/" not in name else "")  # three parts: another controller's work
         case _:
             return None
-
-
-def _took(found: Object, action: Action) -> bool:
-    """Whether a scale that is marked as done moved the specification, be it that others have moved it again since."""
-    return not isinstance(action, ScaleService) or str(found["metadata"]["generation"]) != action.version
-
-
-def _scale(desk: Desk, place: Place, found: Object, action: ScaleService) -> Answer:
-    meta, now = found["metadata"], found["spec"].get("replicas", 1)
-    if (meta["uid"], str(meta["generation"])) != (action.uid, action.version):
-        return Outcome.STALE, f"is {meta['uid']} generation {meta['generation']}, not {action.uid} {action.version}"
-    if now != action.was:
-        return Outcome.STALE, f"has {now} replicas, not {action.was}"
-    owned = marks.of(found)
-    least, most, _, _, wrong = picture.bounds(action.service, owned, now)
-    if "target" not in owned or wrong:
-        return Outcome.FAILED, wrong or "its owner no longer lets aiops scale it (no annotation aiops.io/target)"
-    if not least <= action.replicas <= most:
-        return Outcome.FAILED, f"{action.replicas} replicas are outside of {least}..{most}"
-    refused = desk.write(place, found, marks.recorded(found, desk.id), spec={"replicas": action.replicas})
-    return refused or (Outcome.DONE, f"{now} to {action.replicas} replicas")
 
 
 def _cordon(desk: Desk, place: Place, found: Object, action: Cordon | Uncordon) -> Answer:

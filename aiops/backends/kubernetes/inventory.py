@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from aiops.backends.kubernetes import kinds, records
@@ -10,7 +11,9 @@ from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.kinds import Kind
 from aiops.backends.kubernetes.mirror import Mirror, Source, T
 from aiops.backends.kubernetes.picture import Records
+from aiops.backends.kubernetes.records import ScalableRecord
 from aiops.clock import SystemClock
+from aiops.errors import Temporary, Unreadable
 
 
 class Inventory:
@@ -27,6 +30,7 @@ class Inventory:
         self._priorities = self._mirror(kinds.PRIORITIES, records.priority)
         self._autoscalers = self._mirror(kinds.AUTOSCALERS, records.autoscaler, optional=True)
         self._scalables = {kind.plural: self._mirror(kind, reader.scalable, optional=True) for kind in settings.scalable_kinds}
+        self._scales: dict[str, tuple[str, int, int]] = {}
 
     def _mirror(self, kind: Kind, parse: Any, optional: bool = False) -> tuple[Mirror[Any], ...]:
         """One mirror per declared namespace, or one over all of them."""
@@ -41,16 +45,38 @@ class Inventory:
     def records(self) -> Records:
         """What the cluster is made of, own writes included. Raises Unreadable."""
         self._deadline = SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together
+        kinds_of = self._settings.scalable_kinds
         return Records(
             nodes=self._rows(self._nodes), pods=self._rows(self._pods), jobs=self._rows(self._jobs),
             priorities=self._rows(self._priorities), autoscalers=self._rows(self._autoscalers),
-            scalables={plural: self._rows(mirrors) for plural, mirrors in self._scalables.items()},
+            scalables={kind.plural: self._scaled(kind, self._rows(self._scalables[kind.plural])) for kind in kinds_of},
         )  # fmt: skip
 
     def _rows(self, mirrors: tuple[Mirror[T], ...]) -> tuple[T, ...]:
         return tuple(
             row for mirror in mirrors for row in mirror.rows(self._expected.get(mirror.source.path, ""), self._deadline)
         )
+
+    def _scaled(self, kind: Kind, rows: tuple[ScalableRecord, ...]) -> tuple[ScalableRecord, ...]:
+        """Replicas as the scale subresource has them, asked for once per version of each object that its owner offers."""
+        if not kind.scaled:
+            return rows
+        return tuple(self._with_scale(kind, row) if "target" in row.meta.marks else row for row in rows)
+
+    def _with_scale(self, kind: Kind, row: ScalableRecord) -> ScalableRecord:
+        known = self._scales.get(row.uid)
+        if known is None or known[0] != row.version:
+            try:
+                found = self._connection.get(kind.path(row.meta.namespace, row.meta.name, "scale"))
+                known = (
+                    row.version,
+                    int(found["spec"].get("replicas", 0)),
+                    int((found.get("status") or {}).get("replicas", 0)),
+                )
+            except (Temporary, KeyError, TypeError, ValueError) as error:
+                raise Unreadable(f"scale of {row.meta.namespace}/{row.meta.name}: {error}") from None
+            self._scales[row.uid] = known
+        return replace(row, replicas=known[1], ready=known[2])
 
     def expect(self, path: str, version: str) -> None:
         """A write to the collection `path` took `version`: from now on an older picture of it is refused."""

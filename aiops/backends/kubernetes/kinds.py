@@ -14,12 +14,14 @@ class Kind:
     version: str
     plural: str
     namespaced: bool = True
+    scaled: bool = False
+    """Its replicas are read and set through the scale subresource."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `group/version/plural`."""
-        group, version, plural = text.split("/")
-        return cls(group, version, plural)
+        """From `group/version/plural`, with `/scale` behind it where replicas are to be had through that subresource only."""
+        group, version, plural, *scale = text.split("/")
+        return cls(group, version, plural, scaled=bool(scale))
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Path of the collection (all namespaces if none is given), of an object, or of its subresource."""

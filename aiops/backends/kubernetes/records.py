@@ -81,11 +81,12 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalableRecord:
-    """An object with replicas. `generation` moves with its specification only."""
+    """An object with replicas. `generation` moves with its specification only, `version` with everything."""
 
     uid: str
     meta: Meta
     generation: int
+    version: str
     replicas: int
     ready: int
     ask: Ask
@@ -176,6 +177,7 @@ class Reader:
         size = _count((spec.get("leaderWorkerTemplate") or {}).get("size", 1))  # pods in one replica
         return ScalableRecord(
             uid=meta.uid, meta=meta, generation=int(found["metadata"].get("generation", 0)),
+            version=str(found["metadata"].get("resourceVersion", "")),
             replicas=_count(spec.get("replicas", 1)), ready=_count(status.get("readyReplicas", 0)), ask=self._ask(pod, size),
             priority_class=str(pod.get("priorityClassName", "")),
         )  # fmt: skip

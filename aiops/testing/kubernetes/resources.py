@@ -18,6 +18,8 @@ class Resource:
     namespaced: bool = True
     subresources: tuple[str, ...] = ()
     builtin: bool = True
+    replicas_at: tuple[str, ...] = ("spec", "replicas")
+    """Where the scale subresource finds the number (`specReplicasPath` of a custom resource)."""
 
     @property
     def api_version(self) -> str:
@@ -46,6 +48,16 @@ TABLE = (
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
     Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet", True, ("status", "scale"), False),
+    Resource(
+        "kubeflow.org",
+        "v1",
+        "pytorchjobs",
+        "PyTorchJob",
+        True,
+        ("status", "scale"),
+        False,
+        ("spec", "pytorchReplicaSpecs", "Worker", "replicas"),
+    ),
     Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", True, ("status",), False),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiops.testing.kubernetes.eviction import evict
@@ -68,7 +68,7 @@ def patch(store: Store, target: Target, body: Object, query: Query, content_type
         raise Refused(415, "UnsupportedMediaType", why)
     with store.changed:
         old = store.get(target.resource, target.namespace, target.name)
-        base = scale_of(old) if target.subresource == "scale" else old
+        base = scale_of(target.resource, old) if target.subresource == "scale" else old
         return _write(store, target, old, how(base, body), query)
 
 
@@ -85,7 +85,7 @@ def delete(store: Store, target: Target, body: Object, query: Query) -> Object:
 def read(store: Store, target: Target) -> Object:
     """GET of an object or its scale."""
     found = store.get(target.resource, target.namespace, target.name)
-    return scale_of(found) if target.subresource == "scale" else found
+    return scale_of(target.resource, found) if target.subresource == "scale" else found
 
 
 def _write(store: Store, target: Target, old: Object, wanted: Object, query: Query) -> Object:
@@ -96,8 +96,9 @@ def _write(store: Store, target: Target, old: Object, wanted: Object, query: Que
         if field in meta:
             new["metadata"][field] = meta[field]
     if target.subresource == "scale":
-        new["spec"]["replicas"] = wanted.get("spec", {}).get("replicas", 0)
-        return scale_of(store.replace(target.resource, new, old, dry_run(query)))
+        *way, last = target.resource.replicas_at
+        _at(new, way)[last] = wanted.get("spec", {}).get("replicas", 0)
+        return scale_of(target.resource, store.replace(target.resource, new, old, dry_run(query)))
     if target.subresource == "status":
         new["status"] = wanted.get("status", {})
         return store.replace(target.resource, new, old, dry_run(query))
@@ -109,12 +110,19 @@ def _write(store: Store, target: Target, old: Object, wanted: Object, query: Que
     return store.replace(target.resource, {**whole, **kept}, old, dry_run(query))
 
 
-def scale_of(found: Object) -> Object:
+def _at(found: Object, way: Sequence[str]) -> Object:
+    for name in way:
+        found = found[name]
+    return found
+
+
+def scale_of(resource: Resource, found: Object) -> Object:
     """The `Scale` of an object."""
+    *way, last = resource.replicas_at
     meta = {key: found["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
     return {
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta,
-        "spec": {"replicas": found["spec"].get("replicas", 1)},
+        "spec": {"replicas": _at(found, way).get(last, 1)},
         "status": {"replicas": found.get("status", {}).get("replicas", 0)},
     }  # fmt: skip
 

@@ -52,7 +52,8 @@ class ClusterStage:
         self.add_node("n0")
         self.rest.create(DEPLOYMENTS, deployment())
         self.rest.create(JOBS, job(pods=2))
-        self.until(lambda c: any(row.nodes == ("n0",) for row in c.jobs) and bool(c.services and c.services[0].ready))
+        self.running()
+        self.until(lambda c: bool(c.services and c.services[0].ready))
         for name in ("n1", "n2"):
             self.add_node(name)
 

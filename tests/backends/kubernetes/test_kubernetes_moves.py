@@ -116,7 +116,7 @@ def test_the_same_move_sent_again_finishes_what_was_begun(cluster: ClusterStage)
     meta = {"resourceVersion": job["metadata"]["resourceVersion"], "annotations": marks}
     cluster.rest.patch(f"{JOBS}/train", {"metadata": meta, "spec": {"suspend": True}})
     assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.DONE
-    assert cluster.running().nodes == ("n1",)
+    cluster.until(lambda c: any(r.state is JobState.RUNNING and r.nodes == ("n1",) for r in c.jobs))
 
 
 def test_a_job_that_kueue_admits_is_left_to_kueue(cluster: ClusterStage) -> None:
