@@ -87,7 +87,7 @@ def _resumed_elsewhere(desk: Desk, place: Place, action: Migrate) -> Answer:
         found = desk.find(place)
         if found is None or not marks.begun(found, desk.id) or not found["spec"].get("suspend"):
             return Outcome.UNKNOWN, "somebody else resumed or replaced the job in the middle of its move"
-        if _pods_are_gone(found):
+        if _may_change(found) and not stopping.run_of(desk, place, found)[2]:
             late = _resume(desk, place, found, action)
             if late is None:
                 return (
@@ -101,8 +101,11 @@ def _resumed_elsewhere(desk: Desk, place: Place, action: Migrate) -> Answer:
         time.sleep(_POLL_S)
 
 
-def _pods_are_gone(found: Object) -> bool:
-    """What the API server asks for before it lets a template's scheduling be changed (registry/batch/job/strategy.go)."""
+def _may_change(found: Object) -> bool:
+    """What the API server asks before it lets a template's scheduling be changed (registry/batch/job/strategy.go).
+
+    Not enough for us: of a young Job whose status is not written yet it would hold while all pods still run.
+    """
     status = found.get("status") or {}
     suspended = any(row["type"] == "Suspended" and row["status"] == "True" for row in status.get("conditions") or ())
     return not status.get("active") and (suspended or status.get("startTime") is None)

@@ -1,10 +1,11 @@
 """Moving a run: away from its nodes, towards the named ones, with a proof, within budgets; and never half."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_stage import JOBS, ClusterStage
+from cluster_stage import JOBS, ClusterStage, in_process
 from kubernetes_stage import budget
 
 from aiops.action import Effect, Migrate, Outcome, Resume
@@ -117,6 +118,22 @@ def test_the_same_move_sent_again_finishes_what_was_begun(cluster: ClusterStage)
     cluster.rest.patch(f"{JOBS}/train", {"metadata": meta, "spec": {"suspend": True}})
     assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.DONE
     cluster.until(lambda c: any(r.state is JobState.RUNNING and r.nodes == ("n1",) for r in c.jobs))
+
+
+def test_a_job_whose_status_lags_behind_its_pods_is_not_resumed_while_they_run(tmp_path: Path) -> None:
+    """Seen on a real control plane: of a young Job the server would already take the change, and its pods would stay."""
+    with in_process(tmp_path) as cluster:
+        found = gathered(cluster)
+        cluster.server.store.on_write = lambda: None  # the Job's controller is slow
+        cluster.server.change("jobs", "train", {"status": {"active": None, "startTime": None}})
+        cluster.restart(timeout=0.2)
+        receipt = cluster.backend.apply(admit(move(found)), cluster.now())
+        assert receipt.outcome is Outcome.UNKNOWN and "do not go" in receipt.detail
+        assert cluster.rest.get(f"{JOBS}/train")["spec"]["suspend"] is True
+        cluster.server.store.on_write = cluster.server.controllers.settle
+        cluster.server.controllers.settle()
+        assert cluster.backend.apply(admit(move(found)), cluster.now()).outcome is Outcome.DONE
+        cluster.until(lambda c: any(r.state is JobState.RUNNING and r.nodes == ("n1",) for r in c.jobs))
 
 
 def test_a_job_that_kueue_admits_is_left_to_kueue(cluster: ClusterStage) -> None:
