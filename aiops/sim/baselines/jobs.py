@@ -5,8 +5,9 @@
 `fifo`          the same, but nobody passes the first of a queue (Kueue's StrictFIFO, Slurm without backfill)
 `priority`      as `no-lending`, and who outranks others stops the lowest ranked first, oldest first among equals (Slurm's
                 PreemptMode=REQUEUE with youngest_first off)
-`newest-first`  Kueue with a cohort: what is idle is borrowed at once; who is entitled stops borrowers first, lowest priority,
-                newest (requeued after 60 s, doubled each time up to 3,600 s)
+`newest-first`  Kueue with a cohort: what is idle is borrowed at once; who is entitled stops borrowers first, then lower
+                priorities of its own queue, the lowest first, newest among equals (requeued after 60 s, doubled each time up
+                to 3,600 s)
 
 None asks for a checkpoint before it stops a run.
 """
@@ -37,11 +38,15 @@ class NoLending:
             for job in row:
                 if job.spec.gpus > spare:
                     job.blocked_at = None  # it waits for its own queue, not for what was lent
+                    self.over_quota(world, job, now)
             for job in [job for job in row if job.spec.gpus <= spare] if not self.strict else list(row):
                 spare = world.quota[queue] - world.used[queue]
                 started = job.spec.gpus <= spare and job.not_before <= now and self.start(world, job, now)
                 if spare <= 0 or (self.strict and not started):
                     break
+
+    def over_quota(self, world: World, job: SimJob, now: float) -> None:
+        """What is done for a job that its queue's quota does not carry: nothing."""
 
     def start(self, world: World, job: SimJob, now: float) -> bool:
         """Start the job where it fits; note since when it only waits for what others borrowed."""
@@ -72,18 +77,33 @@ class NoLending:
 class Priority(NoLending):
     """Stops who is outranked, lowest priority and oldest first, until the job fits."""
 
+    def ranked(self, world: World, job: SimJob) -> list[SimJob]:
+        """Whom it may stop for this job, in order."""
+        lower = [one for one in world.on_nodes.values() if one.spec.priority < job.spec.priority]
+        return sorted(lower, key=lambda one: (one.spec.priority, one.started_at or 0.0, one.id))
+
     def start(self, world: World, job: SimJob, now: float) -> bool:
         """See `NoLending.start`."""
         if super().start(world, job, now):
             return True
-        lower = [one for one in world.on_nodes.values() if one.spec.priority < job.spec.priority]
-        ranked = sorted(lower, key=lambda one: (one.spec.priority, one.started_at or 0.0, one.id))
-        stop_until_it_fits(world, job, ranked, now)
+        stop_until_it_fits(world, job, self.ranked(world, job), now)
         return False
 
+    def over_quota(self, world: World, job: SimJob, now: float) -> None:
+        """See `NoLending.over_quota`: stop who is outranked in its own queue."""
+        own = [one for one in self.ranked(world, job) if one.spec.queue == job.spec.queue and not one.lender]
+        if own and job.not_before <= now:
+            stop_until_it_fits(world, job, own, now)
 
-class NewestFirst(NoLending):
-    """Borrows at once what is idle; stops borrowers of the lowest priority, newest first (withinClusterQueue is Never)."""
+
+class NewestFirst(Priority):
+    """Borrows at once what is idle; stops borrowers, then who is outranked in its own queue, newest first."""
+
+    def ranked(self, world: World, job: SimJob) -> list[SimJob]:
+        """See `Priority.ranked`."""
+        mine = (one for one in world.on_nodes.values() if one.spec.queue == job.spec.queue and not one.lender)
+        all_of_them = [*world.borrowed.values(), *(one for one in mine if one.spec.priority < job.spec.priority)]
+        return sorted(all_of_them, key=lambda one: (not one.lender, one.spec.priority, -(one.started_at or 0.0), one.id))
 
     def fill(self, world: World, now: float) -> None:
         """See `Scheduler.fill`: the entitled first, then borrowers by priority and time."""
@@ -98,30 +118,28 @@ class NewestFirst(NoLending):
                 world.start(job, nodes, now, lender="cohort")
                 idle -= job.spec.gpus
 
-    def start(self, world: World, job: SimJob, now: float) -> bool:
-        """See `NoLending.start`."""
-        if super().start(world, job, now):
-            return True
-        ranked = sorted(world.borrowed.values(), key=lambda one: (one.spec.priority, -(one.started_at or 0.0), one.id))
-        stop_until_it_fits(world, job, ranked, now)
-        return False
-
 
 def stop_until_it_fits(world: World, job: SimJob, ranked: list[SimJob], now: float) -> None:
-    """Stop runs in this order until the job would fit once they have left; nobody if it never would."""
+    """Stop runs in this order until nodes and quota have room for the job once they have left; nobody if they never would."""
     leaving = [one for one in world.on_nodes.values() if one.state is JobState.STOPPING]
-    chosen: list[SimJob] = []
     running = [one for one in ranked if one.state is JobState.RUNNING]
+    free = returned(world.floor.room(job.id), leaving)
     for count in range(len(running) + 1):
-        chosen = running[:count]
-        free = returned(world.floor.room(job.id), [*leaving, *chosen])
-        if world.floor.place(job.spec.gpus, job.spec.gpu_type, free) is not None:
+        if count:
+            free = returned(free, running[count - 1 : count])
+        if carried(world, job, [*leaving, *running[:count]]) and world.floor.place(job.spec.gpus, job.spec.gpu_type, free):
             break
     else:
         return
-    for one in chosen:
-        times = len(one.evictions)
-        world.stop(one, now, back_off_s=min(BACK_OFF_S * 2**times, BACK_OFF_MOST_S))
+    for one in running[:count]:
+        world.stop(one, now, back_off_s=min(BACK_OFF_S * 2 ** len(one.evictions), BACK_OFF_MOST_S))
+
+
+def carried(world: World, job: SimJob, gone: Iterable[SimJob]) -> bool:
+    """Whether its queue's quota carries the job once these have left."""
+    queue = job.spec.queue
+    freed = sum(one.spec.gpus for one in gone if one.spec.queue == queue and not one.lender)
+    return job.spec.gpus <= world.quota[queue] - world.used[queue] + freed
 
 
 def returned(free: Mapping[str, float], jobs: Iterable[SimJob]) -> dict[str, float]:

@@ -51,11 +51,11 @@ def test_who_does_not_fit_is_passed_over_but_not_under_fifo() -> None:
 
 
 def test_priority_stops_the_lowest_and_then_the_oldest_and_loses_what_was_not_durable() -> None:
-    # Given a2 and a1 of priority 0 on two GPUs each, and an important job of 2 GPUs at 500
+    # Given a1 and a2 fill their queue's quota, and an important job of two GPUs comes at 500
     world = run("priority", [job("a1", 0, gpus=2), job("a2", 100, gpus=2), job("a9", 500, gpus=2, priority=5)])
-    # Then the queue is at its quota: priority orders it, but does not stop who is within it
-    assert starts(world)["a9"] == 1000.0
-    # And where the quota has room but the nodes have not, the oldest of the lowest goes
+    assert starts(world)["a9"] == 530.0, "30 s to leave"
+    assert [one.id for one in world.ended if one.evictions] == ["a1"], "the oldest of the lowest"
+    # And so it is where the quota has room but the nodes have not
     jobs = [job("a1", 0, gpus=3), job("a2", 100, gpus=3), job("a9", 500, gpus=2, priority=5)]
     wide = JobScenario(**{**FIELDS, "queues": [{"name": "a", "quota": 8}]})
     world = World(wide, jobs, SCHEDULERS["priority"]())
@@ -76,6 +76,13 @@ def test_newest_first_borrows_at_once_and_gives_back_the_newest() -> None:
     a3 = next(one for one in world.ended if one.id == "a3")
     assert a3.started_at == 1000.0
     assert a3.ended_at == 1000.0 + 20 + 1000
+
+
+def test_newest_first_stops_the_newest_of_its_own_queue_where_nobody_borrowed() -> None:
+    world = run(
+        "newest-first", [job("a1", 0, gpus=2), job("a2", 100, gpus=2), job("b1", 0), job("a9", 500, gpus=2, priority=5)]
+    )
+    assert [one.id for one in world.ended if one.evictions] == ["a2"]
 
 
 def test_a_checkpointed_job_goes_on_from_its_last_checkpoint() -> None:
