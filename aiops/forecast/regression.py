@@ -81,8 +81,12 @@ def train(described: Described, truths: Floats, anchors: Sequence[int]) -> Train
 
 
 def anchors_for(steps: int) -> tuple[int, ...]:
-    """The horizons that get models of their own: half way and the end; between them bands are stretched."""
-    return tuple(sorted({max(1, (steps + 1) // 2), steps}))
+    """The horizons that get models of their own: the next step, half way and the end; between them bands are stretched.
+
+    The next step is what a scaler acts upon. Drawn as a line from now to half way, a rise that comes within five minutes
+    was a third of itself there: capacity was kept for it, but not added ahead of it.
+    """
+    return tuple(sorted({1, max(1, (steps + 1) // 2), steps}))
 
 
 @dataclass(frozen=True, slots=True)
