@@ -109,7 +109,7 @@ class Daemon:
         cluster = self.parts.memory.cluster
         if cluster is not None and self.parts.leadership.leads():
             ask = (self.clock.now(), self.parts.evidence)
-            refresh_findings(self.parts.store, self.parts.diagnosers, cluster, ask)
+            refresh_findings(self.parts.store, self.parts.diagnosers, cluster, ask, self.parts.refresher)
 
     def supervise(self) -> None:
         """Between cycles, let a backend that runs processes itself look after them, or leave them to the one that leads."""

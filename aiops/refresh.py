@@ -19,12 +19,12 @@ import numpy as np
 from aiops.clock import SystemClock
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
-from aiops.forecast.limits import limits_of, metrics
+from aiops.forecast.limits import companions, limits_of
 from aiops.forecast.live import Judged, Learnt, Said, group, learn, say
-from aiops.forecast.panel import to_grid
-from aiops.forecast.warning import exhaustions
+from aiops.forecast.warning import RUN, anomalies, exhaustions
 from aiops.foresight import Foresight, Plan
-from aiops.model import Cluster, Finding, Floats, Forecast, Query
+from aiops.model import Cluster, Finding, Floats, Forecast, Query, SeriesKey
+from aiops.past import Past
 from aiops.ports import Diagnoser, Grid, Records, SeriesStore
 
 END_S, CONNECT_S = 5.0, 10.0
@@ -49,16 +49,27 @@ class Refresher:
         self._learnt: Learnt | None = None
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
+        self._earlier: list[tuple[float, dict[str, Forecast]]] = []
+        self.past = Past(shelf, self.plan)
+        self.departed: tuple[Finding, ...] = ()
 
     def forecasts(self, now: float, queries: Sequence[Query]) -> tuple[Forecast, ...]:
         """Forecast every series the queries find (windows and steps are the plan's), store the rows and return them."""
-        found = {s.key: s for query in queries for s in self.shelf.read(replace(query, window_s=self.plan.history_s), now)}
-        end = float(np.floor(now / self.plan.step_s) * self.plan.step_s)
-        grids = [to_grid(found[key], end, self.plan.step_s) for key in sorted(found)]
+        grids = self.past.grids(now, queries)
         made = keep_choice(self.refresh(grids), self._accepted)
         self._accepted = frozenset(f.target for f in made if f.refused is None)
         self.shelf.put_forecasts(made)
+        self.departed = self._departures(grids, made, now)
         return made
+
+    def _departures(self, grids: Sequence[Grid], made: Sequence[Forecast], now: float) -> tuple[Finding, ...]:
+        """What has left the band that was forecast before it left; remembers what is forecast now."""
+        least = RUN * self.plan.step_s
+        old = [one for one in self._earlier if now - one[0] >= least]
+        found = anomalies(old[-1][1], grids, now) if old else ()
+        recent = [one for one in self._earlier if now - one[0] < least]
+        self._earlier = [*old[-1:], *recent, (made[0].made_at, {f.target: f for f in made})] if made else self._earlier
+        return found
 
     def refresh(self, panel: Sequence[Grid]) -> tuple[Forecast, ...]:
         """A forecast per series of a panel whose grids end together: learn if that is due, then say, group by group.
@@ -230,9 +241,13 @@ def plain(panel: Sequence[Grid], plan: Plan, reason: str) -> tuple[Forecast, ...
 
 
 def refresh_findings(
-    shelf: Shelf, diagnosers: Sequence[Diagnoser], cluster: Cluster, ask: tuple[float, Sequence[Query]]
+    shelf: Shelf,
+    diagnosers: Sequence[Diagnoser],
+    cluster: Cluster,
+    ask: tuple[float, Sequence[Query]],
+    refresher: Refresher | None = None,
 ) -> tuple[Finding, ...]:
-    """Diagnose the series that `ask` = (now, queries) finds, add early warnings, store what holds.
+    """Diagnose the series that `ask` = (now, queries) finds, add what is foreseen and what left its band; store what holds.
 
     Returns the findings, best first.
     """
@@ -243,6 +258,7 @@ def refresh_findings(
     for diagnoser in diagnosers:
         findings += diagnoser.diagnose(cluster, series, now, known)
     findings += warnings_at(shelf, now)
+    findings += [one for one in (refresher.departed if refresher else ()) if now - one.at <= RECENT_FORECAST_S]
     findings.sort(key=lambda finding: (-finding.score, finding.id))
     shelf.put_findings(now, findings)
     return tuple(findings)
@@ -253,5 +269,5 @@ def warnings_at(shelf: Shelf, now: float) -> tuple[Finding, ...]:
     forecasts = shelf.forecasts(now - RECENT_FORECAST_S)
     if not forecasts:
         return ()
-    watched = [s for metric in metrics() for s in shelf.read(Query(metric=metric, window_s=RECENT_FORECAST_S), now)]
-    return exhaustions(forecasts, limits_of(watched), now)
+    beside = [s for metric in companions() for s in shelf.read(Query(metric=metric, window_s=RECENT_FORECAST_S), now)]
+    return exhaustions(forecasts, limits_of([SeriesKey.parse(f.target) for f in forecasts], beside), now)

@@ -158,10 +158,11 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
 
 
 RESOURCES = (
-    "node_memory_MemAvailable_bytes", "node_filesystem_avail_bytes", "gpu_memory_used_bytes", "gpu_power_watts",
-    "gpu_temperature_celsius", "service_requests_per_second",
+    "node_memory_MemAvailable_bytes", "node_filesystem_avail_bytes", "node_filesystem_files_free", "gpu_memory_used_bytes",
+    "gpu_power_watts", "gpu_temperature_celsius", "node_network_transmit_bytes_total", "node_network_receive_bytes_total",
+    "service_requests_per_second",
 )  # fmt: skip
-"""What can run out or overheat within the half hour that forecasts look ahead."""
+"""What can run out, fill up or overheat within the half hour that forecasts look ahead (limits: `forecast/limits.py`)."""
 
 
 def foreseen(policies: Mapping[str, Policy], cluster: Cluster) -> tuple[Query, ...]:

@@ -1,7 +1,8 @@
 """Which forecast targets have a limit, and where it is: the table behind early warning.
 
 A limit is a constant of the metric, or the newest value of a companion series of the same labels (a file system's size, a
-card's power limit). Knows the catalogue's names and nothing of how values come in.
+card's power limit, a link's speed). Knows the catalogue's names and nothing of how values come in. GPU pools and queues are
+not stored as series: what they will need is the demand forecast's business.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ RULES = (
     Rule("gpu_memory_used_bytes", 0.97, "gpu_memory_total_bytes"),  # allocators fail before the last byte
     Rule("gpu_power_watts", 0.98, "gpu_power_limit_watts"),  # clocks are held down at the limit
     Rule("gpu_temperature_celsius", 87.0),  # NVIDIA data-centre cards slow down from 87-90 C
-    Rule("link_load_ratio", 0.7),  # congestion threshold of policy rule 28a
-    Rule("pool_allocated_ratio", 0.98),
+    Rule("node_network_transmit_bytes_per_s", 0.7, "node_network_speed_bytes"),  # congestion threshold, policy rule 28a
+    Rule("node_network_receive_bytes_per_s", 0.7, "node_network_speed_bytes"),
 )
 
 
-def metrics() -> tuple[str, ...]:
-    """Metrics that rules look at, to be forecast and read: targets and companions."""
-    return tuple(sorted({rule.metric for rule in RULES} | {rule.of for rule in RULES if rule.of}))
+def companions() -> tuple[str, ...]:
+    """Metrics whose newest value makes a limit."""
+    return tuple(sorted({rule.of for rule in RULES if rule.of}))
 
 
-def limits_of(series: Iterable[Series]) -> tuple[Limit, ...]:
-    """Limits of all series that a rule covers; one whose companion is missing has none."""
-    known = {one.key: one for one in series}
+def limits_of(targets: Iterable[SeriesKey], beside: Iterable[Series]) -> tuple[Limit, ...]:
+    """Limits of all forecast targets that a rule covers, by the companions in `beside`; without its companion it has none."""
+    known = {one.key: one for one in beside}
     return tuple(
         Limit(subject=_subject(key), target=str(key), value=rule.share * whole, above=rule.above)
-        for key in sorted(known)
+        for key in sorted(targets)
         for rule in RULES
         if rule.metric == key.metric and (whole := _whole(rule, key, known)) is not None
     )

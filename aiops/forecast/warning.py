@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiops.model import Cause, Evidence, Finding, Floats, Forecast, Series
+from aiops.forecast.gate import COVERAGE
+from aiops.model import Cause, Evidence, Finding, Floats, Forecast
+from aiops.ports import Grid
 
 LIKELY = 0.5
 """A warning is raised where crossing is more likely than not; below that, forecasts cry wolf."""
 
 RUN = 3
-"""Points in a row outside the 5-95 % band that make an anomaly: by chance one in 8,000, each side for itself."""
+"""Points in a row outside the 5-95 % band that make an anomaly."""
+
+TRUSTED = COVERAGE - 0.1
+"""Coverage from which a band may accuse: scaling asks for more, but here points must be out by a band's width as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,56 +96,52 @@ def _exhaustion(forecast: Forecast, limit: Limit, now: float) -> Finding | None:
     )
 
 
-def anomalies(history: Mapping[str, Sequence[Forecast]], series: Iterable[Series], now: float) -> tuple[Finding, ...]:
-    """A finding per series whose newest points all left the band that was forecast for them; `since` is the first of the run.
+def anomalies(before: Mapping[str, Forecast], grids: Iterable[Grid], now: float) -> tuple[Finding, ...]:
+    """A finding per series whose newest points all left, on one side, the band forecast before the first of them.
 
-    `history` holds earlier forecasts by target, oldest first; each point is held against the newest forecast made before it.
+    `before` holds by target a forecast made at least `RUN` steps before the grids' end: one made since would follow the
+    departure and call it normal. `since` is the first point outside. At 15 minutes the errors of a wandering series hang
+    together, so that three in a row are little news; hence also, on average, as far out again as the band is wide on that
+    side. A band that was never judged, or that misses its coverage by 10 points, accuses nobody.
     """
     found = []
-    for one in series:
-        sides = _sides(history.get(str(one.key), ()), one)
-        run = _run(sides)
-        if run >= RUN:
-            found.append(_anomaly(one, sides, run, now))
+    for grid in grids:
+        forecast = before.get(str(grid.key))
+        if forecast is not None and (forecast.coverage or 0.0) >= TRUSTED:
+            outside = _outside(forecast, grid)
+            if outside is not None:
+                found.append(_anomaly(grid, outside, now))
     return tuple(sorted(found, key=lambda f: (-f.score, f.id)))
 
 
-def _sides(forecasts: Sequence[Forecast], series: Series) -> list[tuple[float, float, int]]:
-    """(time, value, side) of the points that were forecast: -1 below the band, 0 inside, 1 above."""
-    points = {float(t): float(v) for t, v in zip(series.times, series.values, strict=True) if np.isfinite(v)}
-    judged: dict[float, tuple[float, float, int]] = {}
-    for forecast in forecasts:  # a later forecast's word replaces an earlier one's
-        low, high = forecast.at_quantile(0.05), forecast.at_quantile(0.95)
-        for h, time in enumerate(forecast.times):
-            value = points.get(float(time))
-            if value is not None:
-                judged[float(time)] = (float(time), value, int(value > high[h]) - int(value < low[h]))
-    return [judged[time] for time in sorted(judged)]
+def _outside(forecast: Forecast, grid: Grid) -> tuple[int, float] | None:
+    """(run, how many band widths out) of the newest points; negative widths below the band; None where not all are out."""
+    steps = np.round((grid.end - forecast.made_at) / grid.step_s).astype(int) - np.arange(RUN)
+    if not (steps.min() >= 1 and steps.max() <= len(forecast.times) and len(grid.values) > steps.max()):
+        return None
+    values = grid.values[-1 : -RUN - 1 : -1]
+    low, middle, high = (forecast.at_quantile(q)[steps - 1] for q in (0.05, 0.5, 0.95))
+    for sign, edge in ((1.0, high), (-1.0, low)):
+        past = sign * (values - edge)
+        if (past > 0).all():  # NaN is not outside
+            width = np.maximum(sign * (edge - middle), 1e-9 * (1 + np.abs(middle)))
+            far = float(np.mean(past / width))
+            return (RUN, sign * far) if far >= 1.0 else None
+    return None
 
 
-def _run(sides: Sequence[tuple[float, float, int]]) -> int:
-    if not sides or sides[-1][2] == 0:
-        return 0
-    last, count = sides[-1][2], 0
-    for _, _, side in reversed(sides):
-        if side != last:
-            break
-        count += 1
-    return count
-
-
-def _anomaly(series: Series, sides: Sequence[tuple[float, float, int]], run: int, now: float) -> Finding:
-    since, _, side = sides[-run]
-    target, where = str(series.key), "above" if side > 0 else "below"
-    words = f"{target} has been {where} its forecast band for {run} points"
+def _anomaly(grid: Grid, outside: tuple[int, float], now: float) -> Finding:
+    run, far = outside
+    target, where = str(grid.key), "above" if far > 0 else "below"
+    words = f"{target} has been {where} its forecast band for {run} points, by {abs(far):.1f} times the band's width"
     return Finding(
         id=f"anomaly:{target}",
         at=now,
         cause=Cause.ANOMALY,
         subject=target,
-        score=1 - 0.05**run,
-        confidence=1 - 0.05 ** (run - 1),
-        since=since,
-        evidence_for=(Evidence(text=words, series=target, value=sides[-1][1]),),
+        score=1 - 0.5 ** abs(far),
+        confidence=1 - 0.5 ** abs(far),
+        since=grid.end - (run - 1) * grid.step_s,
+        evidence_for=(Evidence(text=words, series=target, value=float(grid.values[-1])),),
         summary=words,
     )

@@ -1,10 +1,13 @@
 """Early warning: chance, lead and onset from forecasts that are written out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aiops.forecast.warning import Limit, anomalies, chance_beyond, exhaustions
-from aiops.model import Cause, Forecast, Series, SeriesKey
+from aiops.model import Cause, Forecast, SeriesKey
+from aiops.ports import Grid
 
 Q = np.array([0.05, 0.5, 0.95])
 
@@ -19,6 +22,7 @@ def rising(made_at: float = 0.0, refused: str | None = None) -> Forecast:
         quantiles=Q,
         values=np.stack([middle - 5, middle, middle + 5]),
         model="m",
+        coverage=0.9,
         refused=refused,
     )
 
@@ -59,25 +63,35 @@ def test_old_forecasts_say_nothing_and_refused_ones_say_so():
     assert "no skill" in found.evidence_against[0].text
 
 
+def grid_of(made, offsets):
+    """The newest points, `offsets` off the forecast's median, one per step from the first."""
+    values = np.concatenate([[0.0], made.values[1][: len(offsets)] + offsets])
+    return Grid(key=SeriesKey("disk"), start=made.made_at, step_s=300.0, values=values)
+
+
 @pytest.mark.parametrize(
     ("offsets", "since"),
     [
-        ([0, 0, 0, 9, 9, 9], 1200.0),  # three in a row above: onset at the first
-        ([0, 0, 0, 0, 9, 9], None),  # two are not enough
-        ([9, 9, 9, 9, 9, 0], None),  # back inside: over
-        ([0, 0, 9, -9, 9, -9], None),  # noise on both sides is not a departure
-        ([0, 0, 0, -9, -9, -9], 1200.0),
+        ([12, 12, 12], 300.0),  # three in a row far above: onset at the first
+        ([0, 0, 12, 12, 12], 900.0),
+        ([0, 12, 12], None),  # two are not enough
+        ([12, 12, 0], None),  # back inside: over
+        ([12, -12, 12], None),  # noise on both sides is not a departure
+        ([-12, -12, -12], 300.0),
+        ([12, np.nan, 12], None),  # what is not known is not outside
+        ([7, 7, 7], None),  # hardly outside: a wandering series does that every day
     ],
 )
-def test_an_anomaly_is_a_run_outside_the_band_and_knows_its_onset(offsets, since):
+def test_an_anomaly_is_a_run_far_outside_the_band_and_knows_its_onset(offsets, since):
     made = rising()
-    series = Series(key=SeriesKey("disk"), times=made.times, values=made.values[1] + offsets)
-    found = anomalies({"disk": [made]}, [series], now=1800.0)
+    found = anomalies({"disk": made}, [grid_of(made, offsets)], now=2000.0)
     assert [f.since for f in found] == ([] if since is None else [since])
 
 
-def test_points_are_held_against_the_newest_forecast_made_before_them():
-    later = rising(made_at=900.0)
-    series = Series(key=SeriesKey("disk"), times=later.times[:3], values=later.values[1][:3])
-    assert len(anomalies({"disk": [rising()]}, [series], 3000.0)) == 1
-    assert anomalies({"disk": [rising(), later]}, [series], 3000.0) == ()
+def test_a_forecast_whose_band_is_not_honest_or_that_came_too_late_accuses_nobody():
+    far = [12.0, 12.0, 12.0]
+    for coverage in (None, 0.7):
+        assert anomalies({"disk": replace(rising(), coverage=coverage)}, [grid_of(rising(), far)], 2000.0) == ()
+    assert len(anomalies({"disk": rising()}, [grid_of(rising(), far)], 2000.0)) == 1
+    since = rising(made_at=300.0)
+    assert anomalies({"disk": since}, [grid_of(rising(), far)], 2000.0) == ()  # made after the first point
