@@ -22,6 +22,7 @@ from aiops.action import (
     Outcome,
     Preempt,
     Receipt,
+    ReserveBandwidth,
     Rollback,
     SetPowerLimit,
     target,
@@ -142,10 +143,14 @@ class LocalBackend:
     def _carry_out(self, action: Action, now: float) -> str:
         """What can be done at once; supervision repeats whatever is cut short here."""
         self._supervisor.enforce(now)
-        if isinstance(action, LimitBandwidth):
-            imposed = self._supervisor.cap(action.link, action.owner, action.bytes_per_s)
-            return "enforced" if imposed else "accounted, not enforced"
-        return ""
+        match action:
+            case LimitBandwidth() | ReserveBandwidth():
+                declared = action.link in self.settings.links
+                imposed = declared and action.owner in self._supervisor.impose(action.link)
+                lifted = isinstance(action, LimitBandwidth) and action.bytes_per_s is None
+                return "" if lifted else "enforced" if imposed else "accounted, not enforced"
+            case _:
+                return ""
 
     def _view(self, action: Action, now: float) -> preconditions.View:
         nodes = machine.nodes(self.settings, self._supervisor.book.state)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from aiops import codec
 from aiops.backends.local import checkpoint, disk, drain, endpoints, jobs, machine, services, steady
-from aiops.backends.local.cgroups import Cgroups, device_number
+from aiops.backends.local.cgroups import Cgroups
 from aiops.backends.local.declare import Health, LocalSettings, Run
 from aiops.backends.local.health import Checks
+from aiops.backends.local.imposing import Imposer
 from aiops.backends.local.process import stopped
+from aiops.backends.local.shaping import Shaper
 from aiops.backends.local.spawn import Order, Spawner
 from aiops.backends.local.state import Book, JobRecord, Phase, State, Unit
 from aiops.errors import Unreadable
@@ -33,6 +35,8 @@ class Supervisor:
         self.book = Book(settings.state_dir)
         self.spawner = Spawner(settings.state_dir, failpoint)
         self.cgroups = Cgroups.detect(settings.cgroups == "auto")
+        self.shaper = Shaper.detect(settings.cgroups == "auto" and any(link.kind == "nic" for link in settings.links.values()))
+        self._imposer = Imposer(settings.links, (self.cgroups, self.shaper), self._group)
         self.proofs = checkpoint.Proofs()
         self._checks = Checks()
         self._endpoints = endpoints.Endpoints(settings.state_dir / "endpoints.json")
@@ -65,6 +69,7 @@ class Supervisor:
             self._signalled.discard(unit_id)
             self.spawner.forget(unit_id)
             self.cgroups.remove(self._group(unit_id))
+            self.shaper.leave(self._group(unit_id))
         self.spawner.reap()
         self.enforce(now)
         return machine.renewed(nodes, self.book.state)
@@ -161,9 +166,10 @@ class Supervisor:
             job = self.book.state.jobs[name]
             env |= {"AIOPS_JOB_ID": job.id, "AIOPS_RUN_ID": job.run_id, "AIOPS_CONTROL_DIR": str(control)}
             env.setdefault("AIOPS_TELEMETRY", str(self.telemetry()))
-        groups = self.cgroups.create(self._group(unit.id), unit.cpu_cores, unit.memory_bytes)
+        group = self._group(unit.id)
+        groups = self.cgroups.create(group, unit.cpu_cores, unit.memory_bytes) + self.shaper.join(group, unit)
         cwd = spec.cwd or Path("/")
-        self.spawner.spawn(unit, Order(argv=spec.command, cwd=cwd, env=env, cgroups=groups))
+        self.spawner.spawn(unit, Order(argv=spec.command, cwd=cwd, env=env, cgroups=tuple(dict.fromkeys(groups))))
 
     def telemetry(self) -> Path:
         """Directory where jobs leave their telemetry for the collector `jobs`."""
@@ -184,8 +190,8 @@ class Supervisor:
             run = state.units.get(job.unit)
             if run is not None and run.phase is Phase.RUNNING:
                 self._guide(job, run)
-        for share in state.caps.values():
-            self.cap(share.link, share.owner, share.bytes_per_s)
+        for name in self.settings.links:
+            self.impose(name)
         self._endpoints.write(state, self.settings.services, now)
 
     def _stop(self, unit: Unit, now: float) -> None:
@@ -212,24 +218,13 @@ class Supervisor:
         elif job.state is JobState.RUNNING and is_stopped:
             self.spawner.signal(unit, signal.SIGCONT)
 
-    def cap(self, link: str, owner: str, bytes_per_s: float | None) -> bool:
-        """Impose a cap on the owner's units on a link; False where it is only accounted."""
-        spec = self.settings.links.get(link)
-        number = device_number(spec.device) if spec is not None and spec.kind in ("device", "storage") and spec.device else None
-        if number is None:
-            return False
-        units = [u for u in self.book.state.units.values() if owner in (u.owner, u.owner.partition("/")[2])]
-        imposed = [self.cgroups.throttle(self._group(unit.id), number, bytes_per_s) for unit in units]
-        return all(imposed)
+    def impose(self, link: str) -> frozenset[str]:
+        """Impose what is wanted on a declared link; owners for whom it really is."""
+        return self._imposer.impose(link, self.book.state)
 
     def enforced_links(self) -> frozenset[str]:
         """Links on which caps are imposed by the kernel."""
-        if "io" not in self.cgroups.places:
-            return frozenset()
-        rows = self.settings.links.items()
-        return frozenset(
-            n for n, link in rows if link.kind in ("device", "storage") and link.device and device_number(link.device)
-        )
+        return self._imposer.enforced()
 
     def stand_down(self) -> None:
         """Leave the processes to another supervisor; what was signalled is its business then."""
