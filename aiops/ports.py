@@ -76,11 +76,17 @@ class Diagnoser(Protocol):
         ...
 
     def diagnose(
-        self, cluster: Cluster, series: Sequence[Series], now: float, known: Sequence[Finding] = ()
+        self,
+        cluster: Cluster,
+        series: Sequence[Series],
+        now: float,
+        known: Sequence[Finding] = (),
+        forecasts: Sequence[Forecast] = (),
     ) -> Sequence[Finding]:
         """Findings that hold at `now`, best first; empty when all is well; `Cause.UNKNOWN` is a legal answer.
 
         `known` is the last diagnosis: what still holds keeps its id and its first `since`, however long it lasts.
+        `forecasts` are those of the last hour for series that are given: what they foresaw is no anomaly.
         """
         ...
 

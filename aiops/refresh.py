@@ -32,6 +32,8 @@ GROUP = 500
 """Series that one task forecasts: small enough to spread over workers, large enough to learn from each other's record."""
 
 
+FORESEEN_S = 3600.0
+"""A forecast reaches half an hour ahead: an older one says nothing of now."""
 RECENT_FORECAST_S = 900.0
 """Older forecasts warn of nothing: three refreshes were missed."""
 
@@ -254,14 +256,20 @@ def refresh_findings(
     now, queries = ask
     series = [s for query in queries for s in shelf.read(query, now)]
     findings: list[Finding] = []
-    known = shelf.findings()
+    known, made = shelf.findings(), foreseen(shelf, {str(one.key) for one in series}, now)
     for diagnoser in diagnosers:
-        findings += diagnoser.diagnose(cluster, series, now, known)
+        findings += diagnoser.diagnose(cluster, series, now, known, made)
     findings += warnings_at(shelf, now)
     findings += [one for one in (refresher.departed if refresher else ()) if now - one.at <= RECENT_FORECAST_S]
     findings.sort(key=lambda finding: (-finding.score, finding.id))
     shelf.put_findings(now, findings)
     return tuple(findings)
+
+
+def foreseen(shelf: Shelf, targets: set[str], now: float) -> tuple[Forecast, ...]:
+    """Forecasts of the last hour for the series that are diagnosed, older ones too: the newest may have learnt the fault."""
+    mine = [f.target for f in shelf.forecasts(now - FORESEEN_S) if f.target in targets]
+    return tuple(f for target in mine for f in shelf.forecast_history(target, now - FORESEEN_S, now))
 
 
 def warnings_at(shelf: Shelf, now: float) -> tuple[Finding, ...]:

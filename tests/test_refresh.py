@@ -177,7 +177,7 @@ class Judge:
 
     name = "judge"
 
-    def diagnose(self, cluster, series, now, known=()):
+    def diagnose(self, cluster, series, now, known=(), forecasts=()):
         return ()
 
 

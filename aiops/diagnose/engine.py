@@ -11,14 +11,15 @@ from aiops.diagnose.analysis import Analysis, examine
 from aiops.diagnose.continuity import continued
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.facts import Facts, recent_facts
+from aiops.diagnose.foreseen import Foreseen, as_foreseen, by_row
 from aiops.diagnose.graph import Graph
-from aiops.diagnose.live import needs, to_graph, to_panel, with_tenants
+from aiops.diagnose.live import needs, places, to_graph, to_panel, with_tenants
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.report import Hypothesis
 from aiops.diagnose.resources import Claim
 from aiops.diagnose.watch import host_claims
 from aiops.errors import ConfigError
-from aiops.model import Cause, Cluster, Evidence, Finding, Query, Series
+from aiops.model import Cause, Cluster, Evidence, Finding, Forecast, Query, Series
 
 MAX_SLIS = 200
 """SLIs examined per refresh, most deviating first: 200 jobs of 100 rows each take about a second."""
@@ -43,7 +44,12 @@ class CausalDiagnoser:
         return needs()
 
     def diagnose(
-        self, cluster: Cluster, series: Sequence[Series], now: float, known: Sequence[Finding] = ()
+        self,
+        cluster: Cluster,
+        series: Sequence[Series],
+        now: float,
+        known: Sequence[Finding] = (),
+        forecasts: Sequence[Forecast] = (),
     ) -> tuple[Finding, ...]:
         """Findings that hold at `now`, best first; empty when all is well. See `ports.Diagnoser`."""
         panel = to_panel(cluster, [one for one in series if len(one.times)])
@@ -53,18 +59,22 @@ class CausalDiagnoser:
         graph = to_graph(cluster, panel)
         rich = enrich(panel.until(now), graph)
         found = {finding.id: finding for finding in _watch_findings(rich, graph, now)}
-        for finding in _sli_findings(rich, graph, now):
+        foreseen = by_row(forecasts, places(cluster, series), now) if forecasts else {}
+        for finding in _sli_findings(rich, graph, now, foreseen):
             found[finding.id] = finding  # the same cause with a victim is the better finding
         lasting = continued(tuple(found.values()), known, rich, now)
         return tuple(sorted(lasting, key=lambda finding: (-finding.confidence, -finding.score, finding.id)))
 
 
-def _sli_findings(rich: Rich, graph: Graph, now: float) -> Iterator[Finding]:
+def _sli_findings(rich: Rich, graph: Graph, now: float, foreseen: Foreseen) -> Iterator[Finding]:
     facts = recent_facts(rich, graph, now)
     slis = [row for role in (Role.STEP, Role.LATENCY, Role.QUEUE_WAIT) for row in facts.rows(role) if facts.z(row) > 0]
     for row in sorted(slis, key=lambda row: -facts.z(row))[:MAX_SLIS]:
         entity = facts.entity(row)
         if entity.partition(":")[0] not in ("job", "service", "queue"):
+            continue
+        made = foreseen.get((entity, rich.panel.metrics[row]))
+        if as_foreseen(made, rich.panel.times, rich.panel.values[row], rich.meanings[row].worse):
             continue
         scope = graph.upstream(entity)
         keep = np.flatnonzero([name in scope for name in rich.panel.entities])

@@ -40,9 +40,7 @@ def needs() -> tuple[Query, ...]:
 
 def to_panel(cluster: Cluster, series: Sequence[Series]) -> Panel | None:
     """Series as a panel of entities; None where there is no finite point."""
-    lone = cluster.nodes[0].name if len(cluster.nodes) == 1 else ""
-    leads = _lead_ranks(series)
-    named = [(one, *place(one.key, lone, leads)) for one in series if _wanted(one.key)]
+    named = places(cluster, series)
     if not any(np.isfinite(one.values).any() for one, _, _ in named):
         return None
     sizes = [len(one.times) for one, _, _ in named]
@@ -52,6 +50,13 @@ def to_panel(cluster: Cluster, series: Sequence[Series]) -> Panel | None:
         np.concatenate([one.times for one, _, _ in named]),
         np.concatenate([one.values for one, _, _ in named]),
     )
+
+
+def places(cluster: Cluster, series: Sequence[Series]) -> list[tuple[Series, str, str]]:
+    """The series that a diagnosis looks at, each with its entity and metric."""
+    lone = cluster.nodes[0].name if len(cluster.nodes) == 1 else ""
+    leads = _lead_ranks(series)
+    return [(one, *place(one.key, lone, leads)) for one in series if _wanted(one.key)]
 
 
 def _wanted(key: SeriesKey) -> bool:
