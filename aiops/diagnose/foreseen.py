@@ -18,6 +18,10 @@ from aiops.model import Floats, Forecast, Series
 """Forecasts by entity and metric."""
 
 
+Foreseen = Mapping[tuple[str, str], Forecast]
+"""Forecasts by entity and metric."""
+
+
 def by_row(forecasts: Iterable[Forecast], named: Sequence[tuple[Series, str, str]], now: float) -> Foreseen:
     """The newest usable forecast of each (entity, metric) that was made `LATE_S` ago or before and reaches `now`."""
     usable = [f for f in forecasts if f.refused is None and f.made_at <= now - LATE_S and f.times[0] <= now <= f.times[-1]]
