@@ -15,9 +15,6 @@ from aiops.diagnose.shift import LATE_S, nan_median
 from aiops.metrics import Bad
 from aiops.model import Floats, Forecast, Series
 
-"""Forecasts by entity and metric."""
-
-
 Foreseen = Mapping[tuple[str, str], Forecast]
 """Forecasts by entity and metric."""
 
