@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run demo test lint types contracts unit bench nightly campaign-crash campaign-stateful lock clean help
+.PHONY: run demo test lint types contracts unit bench nightly campaign-checkpoints campaign-crash campaign-stateful lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench: $(VENV)/.dev ## every benchmark, quick
 
 campaign-crash: $(VENV)/.dev ## kill -9 the daemon at every failpoint and 1,000 times at random (half an hour; ARGS="--kills 100")
 	$(BIN)/python tests/campaign/crash.py $(ARGS)
+
+campaign-checkpoints: $(VENV)/.dev ## 10,000 mutated checkpoints: nobody is stopped without a valid proof (ARGS="--cases 100000")
+	$(BIN)/python tests/campaign/checkpoints.py $(ARGS)
 
 campaign-stateful: $(VENV)/.dev ## the decision core on a lying cluster: 2,000 examples of up to 200 steps
 	$(BIN)/python tests/campaign/stateful.py $(ARGS)
