@@ -21,7 +21,7 @@ from aiops.killswitch import KillSwitch
 from aiops.leadership import RENEW_S
 from aiops.logs import configure
 from aiops.loop import run_cycle
-from aiops.ports import Supervises
+from aiops.ports import Announces, Supervises
 from aiops.refresh import refresh_findings
 from aiops.settings import Settings
 from aiops.ticker import BESIDE, DRAIN_S, Jobs, ticking, wait
@@ -113,7 +113,9 @@ class Daemon:
 
     def supervise(self) -> None:
         """Between cycles, let a backend that runs processes itself look after them, or leave them to the one that leads."""
-        backend = self.parts.house.backend
+        backend, leadership = self.parts.house.backend, self.parts.leadership
+        if isinstance(backend, Announces) and leadership.epoch is not None and leadership.leads():
+            backend.announce(leadership.holder, leadership.epoch, self.clock.now())
         if not isinstance(backend, Supervises):
             return
         if self.parts.leadership.leads():

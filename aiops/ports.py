@@ -155,6 +155,15 @@ class Supervises(Protocol):
         ...
 
 
+@runtime_checkable
+class Announces(Protocol):
+    """A backend whose cluster has a place where people look up who leads."""
+
+    def announce(self, holder: str, epoch: int, now: float) -> bool:
+        """Show that `holder` leads with `epoch`, never over a newer epoch; False where it could not. Fences nobody."""
+        ...
+
+
 class Notifier(Protocol):
     """One kind of receiver of alerts."""
 

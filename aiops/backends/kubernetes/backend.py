@@ -17,6 +17,7 @@ from aiops.backends.kubernetes.connection import Connection, Lost, NotSent, Refu
 from aiops.backends.kubernetes.declare import KubernetesSettings, read
 from aiops.backends.kubernetes.desk import Desk
 from aiops.backends.kubernetes.inventory import Inventory
+from aiops.backends.kubernetes.leader import Leader
 from aiops.errors import Temporary, Unreadable
 from aiops.model import Cluster
 
@@ -32,6 +33,7 @@ class KubernetesBackend:
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._inventory: Inventory | None = None
+        self._leader: Leader | None = None
 
     @classmethod
     def from_settings(cls, section: Mapping[str, Any], where: str) -> Self:
@@ -79,6 +81,14 @@ class KubernetesBackend:
             return Effect.UNREADABLE
         return Effect.PRESENT if found else Effect.ABSENT
 
+    def announce(self, holder: str, epoch: int, now: float) -> bool:
+        """Show in a Lease object that `holder` leads with `epoch`; never over a newer one. It fences nobody. Never raises."""
+        with self._lock:
+            if self._leader is None:
+                self._leader = Leader(self._connected(), self.settings)
+            leader = self._leader
+        return leader.announce(holder, epoch, now)
+
     def close(self) -> None:
         """End the mirrors and let go of connections; the cluster goes on."""
         with self._lock:
@@ -86,7 +96,7 @@ class KubernetesBackend:
                 self._inventory.close()
             if self._connection is not None:
                 self._connection.close()
-            self._inventory = self._connection = None
+            self._inventory = self._connection = self._leader = None
 
     def _connected(self) -> Connection:
         with self._lock:

@@ -33,6 +33,7 @@ class Kind:
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods")
 CONFIG_MAPS = Kind("", "v1", "configmaps")
+LEASES = Kind("coordination.k8s.io", "v1", "leases")
 JOBS = Kind("batch", "v1", "jobs")
 BUDGETS = Kind("policy", "v1", "poddisruptionbudgets")
 PRIORITIES = Kind("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)

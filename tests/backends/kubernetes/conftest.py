@@ -1,5 +1,6 @@
 """The clusters that tests of actions run on: in process always, a real control plane where KUBE_ASSETS has one."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 from cluster_stage import ClusterStage, in_process, real
 from real_control_plane import RealApiServer, missing_controllers
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "store"))  # its private PostgreSQL, for two daemons with one lease
+from private_postgres import postgres
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,7 @@ def test_promises_and_moves_need_no_more_than_both(tmp_path: Path) -> None:
             Migrate(to_nodes=("n2",), **same),
             Preempt(lost_gpu_s=0.0, **same),
         ]
+        assert cluster.backend.announce("a", 1, cluster.now()) and cluster.backend.announce("b", 2, cluster.now())
         receipts = [cluster.backend.apply(admit(wish, id=f"a{i}"), cluster.now()) for i, wish in enumerate(wishes)]
         assert [row.outcome for row in receipts] == [Outcome.DONE] * 5 + [Outcome.STALE], receipts
         asked = used(cluster.server)
@@ -110,7 +111,11 @@ def test_nothing_dangerous_is_granted() -> None:
         assert verb in {"get", "list", "watch", "patch"} or (resource, verb) == ("pods/eviction", "create")
         assert resource not in {"secrets", "pods/exec", "roles", "clusterroles"}
     for _, resource, verb in grants("aiops.yaml", "act.yaml", kinds=("Role",)):
-        assert verb in {"get", "create", "patch"} and resource in {"configmaps", "pods"}  # in its own namespace, no delete
+        assert verb in {"get", "create", "patch"} and resource in {
+            "configmaps",
+            "pods",
+            "leases",
+        }  # in its own namespace, no delete
 
 
 def test_the_daemon_runs_without_privileges() -> None:
