@@ -13,6 +13,7 @@ from aiops.action import (
     PREPARES,
     Admission,
     Drain,
+    Entry,
     EntryState,
     Migrate,
     OrderKind,
@@ -70,10 +71,15 @@ def proven(trace: Trace, limits: Limits) -> Broken:
 
 
 def bounded_damage(trace: Trace, limits: Limits) -> Broken:
-    """I10: in no window more nodes, jobs, GPUs or evictions of one job than allowed, in flight included."""
+    """I10: in no window more nodes, jobs, GPUs or evictions of one job than allowed, in flight included.
+
+    What the ledger had already proven to be without effect is no damage: refused by the cluster, or never sent.
+    """
     spent = [(seen, a, _hurt(a, seen.cluster)) for seen, a in _destructive(trace)]
+    harmless = {entry.admission.id: entry.changed_at for entry in trace.entries if _without_effect(entry)}
     for i, (seen, admission, mine) in enumerate(spent):
         window = [one for one in spent[: i + 1] if seen.now - one[0].now < limits.window_s]
+        window = [one for one in window if harmless.get(one[1].id, float("inf")) > seen.now]
         jobs = {job.id: job.gpus for _, _, hurt in window for job in hurt}
         drained = {a.decision.action.node for _, a, _ in window if isinstance(a.decision.action, Drain)}
         if len(jobs) > limits.jobs or sum(jobs.values()) > limits.gpus:
@@ -82,6 +88,11 @@ def bounded_damage(trace: Trace, limits: Limits) -> Broken:
             yield admission.id, f"{len(drained)} nodes within {limits.window_s:.0f} s"
         if any(sum(seen.now - at < 86400.0 for at in job.evictions) >= limits.evictions_per_day for job in mine):
             yield admission.id, "evicted too often within a day"
+
+
+def _without_effect(entry: Entry) -> bool:
+    refused = entry.receipt is not None and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED)
+    return entry.state is EntryState.EXPIRED or (entry.state is EntryState.FAILED and refused)
 
 
 def no_mass_fault(trace: Trace, limits: Limits) -> Broken:
