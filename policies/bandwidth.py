@@ -11,7 +11,7 @@ Whether a guarantee fits is the core's business: it counts the P95 of the measur
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -81,10 +81,12 @@ class Bandwidth:
         """Promises first, then per link what gives way or goes back, then compression per job; all by name."""
         yield from self._promises(snapshot)
         looks = {link.name: self._look(snapshot, link) for link in sorted(snapshot.cluster.links, key=lambda one: one.name)}
+        bulky = tuple(job for job in snapshot.cluster.jobs if self._is_bulk(f"job/{job.id}"))
+        bulk = replace(snapshot.cluster, jobs=bulky)  # few of thousands: only they are looked for on each of a thousand links
         for look in looks.values():
             if look.state == UNKNOWN:
                 yield f"{look.link.name}: {look.told}"
-            yield from self._caps(snapshot, look)
+            yield from self._caps(bulk, look)
         for job in sorted(snapshot.cluster.jobs, key=lambda job: job.id):
             yield from self._compression(snapshot, job, looks)
 
@@ -123,12 +125,12 @@ class Bandwidth:
         names = {f"link:{link.name}", f"nic:{link.node}/{link.device}", f"disk:{link.node}/{link.device}"}
         return cause is Cause.NET_CONTENTION and confidence >= self.rule.confidence and subject in names
 
-    def _caps(self, snapshot: Snapshot, look: Look) -> Iterator[Decision | str]:
+    def _caps(self, bulk: Cluster, look: Look) -> Iterator[Decision | str]:
         """Bulk traffic is capped on a busy link, excess is cut to its guarantee; caps of exactly these rates go back."""
         link, cap = look.link, self.rule.bulk_ratio * look.link.capacity_bytes_per_s
-        bulk = [f"job/{job.id}" for job in users(snapshot.cluster, link) if self._is_bulk(f"job/{job.id}")]
+        users_of = [f"job/{job.id}" for job in users(bulk, link)] if bulk.jobs else []
         known = [one.owner for one in link.shares if self._is_bulk(one.owner)]
-        for owner in sorted({*bulk, *known}):
+        for owner in sorted({*users_of, *known}):
             yield from self._cap(look, share(link, owner), cap, "bulk traffic yields")
         for one in link.shares:
             rate, used = one.guarantee_bytes_per_s, one.used_bytes_per_s

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from aiops.model import Cluster, Job, JobState, Link, Share
 
 
 def users(cluster: Cluster, link: Link) -> tuple[Job, ...]:
     """Running jobs whose traffic goes over a link: they mount what it serves, or run on the nodes below it; by id."""
-    below = {one.name for one in cluster.links if link.name in lineage(cluster, one.name)}
+    below = _below(cluster, link)
     volumes = {volume.name for volume in cluster.volumes if volume.link in below}
     nodes = {one.node for one in cluster.links if one.name in below and one.node}
     return tuple(job for job in _running(cluster) if volumes & set(job.volumes) or (not volumes and nodes & set(job.nodes)))
 
 
+def _below(cluster: Cluster, link: Link) -> set[str]:
+    """A link and all under it; one pass, for a cluster has a thousand links and each is asked about."""
+    children: dict[str, list[str]] = {}
+    for one in cluster.links:
+        children.setdefault(one.parent, []).append(one.name)
+    found, waiting = {link.name}, [link.name]
+    while waiting:
+        new = [name for name in children.get(waiting.pop(), ()) if name not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
 def links_of(cluster: Cluster, job: Job) -> tuple[Link, ...]:
     """The links that a running job's traffic goes over."""
     return tuple(link for link in cluster.links if any(one.id == job.id for one in users(cluster, link)))
-
-
-def lineage(cluster: Cluster, name: str) -> Iterator[str]:
-    """A link and all above it; ends where a broken declaration goes in circles."""
-    parents, seen = {link.name: link.parent for link in cluster.links}, set[str]()
-    while name in parents and name not in seen:
-        seen.add(name)
-        yield name
-        name = parents[name]
 
 
 def share(link: Link, owner: str) -> Share:

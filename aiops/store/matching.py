@@ -12,6 +12,7 @@ from aiops.errors import UserError
 from aiops.model import Floats, Match, Matcher, Query, Series, SeriesKey
 
 MAX_PATTERN = 200  # characters; label selectors that people write are far shorter, and `re` may backtrack
+_LITERAL = re.compile(r"(?:[^\\.^$*+?{}\[\]()]|\\[^A-Za-z0-9])*")  # a text without special characters but escaped ones
 _NESTED_REPEAT = re.compile(r"[*+}]\)+[*+{]")  # (a+)+ and its kin take exponential time in a backtracking engine
 
 
@@ -28,14 +29,22 @@ def _test(matcher: Matcher) -> Callable[[SeriesKey], bool]:
             return lambda key: (key.label(label) or "") == value
         case Match.NOT_EQUAL:
             return lambda key: (key.label(label) or "") != value
-        case Match.REGEX:
+        case Match.REGEX | Match.NOT_REGEX:
+            wanted = matcher.op is Match.REGEX
+            names = _names(value)
+            if names is not None:
+                return lambda key: ((key.label(label) or "") in names) is wanted
             found = _pattern(value)
-            return lambda key: found.fullmatch(key.label(label) or "") is not None
-        case Match.NOT_REGEX:
-            found = _pattern(value)
-            return lambda key: found.fullmatch(key.label(label) or "") is None
+            return lambda key: (found.fullmatch(key.label(label) or "") is not None) is wanted
         case _:
             assert_never(matcher.op)
+
+
+def _names(text: str) -> frozenset[str] | None:
+    """The names of a plain `a|b|c`, however many: a lookup cannot backtrack. None for any other pattern."""
+    parts = text.split("|")
+    plain = "\\|" not in text and all(_LITERAL.fullmatch(part) for part in parts)
+    return frozenset(re.sub(r"\\(.)", r"\1", part) for part in parts) if plain else None
 
 
 def _pattern(text: str) -> re.Pattern[str]:
