@@ -29,6 +29,7 @@ class Inventory:
         self._jobs = self._mirror(kinds.JOBS, reader.job)
         self._priorities = self._mirror(kinds.PRIORITIES, records.priority)
         self._autoscalers = self._mirror(kinds.AUTOSCALERS, records.autoscaler, optional=True)
+        self._workloads = self._mirror(kinds.WORKLOADS, records.workload, optional=True)
         self._scalables = {kind.plural: self._mirror(kind, reader.scalable, optional=True) for kind in settings.scalable_kinds}
         self._scales: dict[str, tuple[str, int, int]] = {}
 
@@ -49,6 +50,7 @@ class Inventory:
         return Records(
             nodes=self._rows(self._nodes), pods=self._rows(self._pods), jobs=self._rows(self._jobs),
             priorities=self._rows(self._priorities), autoscalers=self._rows(self._autoscalers),
+            workloads=self._rows(self._workloads),
             scalables={kind.plural: self._scaled(kind, self._rows(self._scalables[kind.plural])) for kind in kinds_of},
         )  # fmt: skip
 
@@ -85,7 +87,15 @@ class Inventory:
                 self._expected[mirror.source.path] = version
 
     def _all(self) -> tuple[Mirror[Any], ...]:
-        groups = (self._nodes, self._pods, self._jobs, self._priorities, self._autoscalers, *self._scalables.values())
+        groups = (
+            self._nodes,
+            self._pods,
+            self._jobs,
+            self._priorities,
+            self._autoscalers,
+            self._workloads,
+            *self._scalables.values(),
+        )
         return tuple(mirror for group in groups for mirror in group)
 
     @property

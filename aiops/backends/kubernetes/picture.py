@@ -16,8 +16,9 @@ from aiops.backends.kubernetes.records import (
     PodRecord,
     PriorityRecord,
     ScalableRecord,
+    WorkloadRecord,
 )
-from aiops.model import Cluster, Gpu, Job, Link, Node, NodeState, Pool, Queue, SeriesKey, Service
+from aiops.model import Cluster, Gpu, Job, JobState, Link, Node, NodeState, Pool, Queue, SeriesKey, Service
 
 _SAMPLES = 8  # start-up times kept per service: enough for a median, recent enough to follow a new image
 
@@ -32,6 +33,7 @@ class Records:
     jobs: tuple[JobRecord, ...]
     priorities: tuple[PriorityRecord, ...]
     autoscalers: tuple[AutoscalerRecord, ...]
+    workloads: tuple[WorkloadRecord, ...] = ()
 
 
 def cluster(settings: KubernetesSettings, records: Records, promised: Account, now: float) -> Cluster:
@@ -109,17 +111,27 @@ def _pools(settings: KubernetesSettings, nodes: Iterable[Node]) -> tuple[Pool, .
 def _jobs(
     records: Records, by_owner: Mapping[str, list[PodRecord]], priorities: Mapping[str, int], known: frozenset[str], now: float
 ) -> tuple[Job, ...]:
+    queued = {row.owner: row for row in records.workloads if row.owner}
     out = []
     for row in records.jobs:
         pods = tuple(pod for pod in by_owner.get(row.uid, ()) if pod.live)
         rank = pods[0].priority if pods else priorities.get(row.priority_class, 0)
-        out.append(runs.batch(row, pods, rank, now))
+        job = runs.batch(row, pods, rank, now)
+        out.append(_as_queued(job, queued[row.uid]) if row.uid in queued and row.queue else job)
     out.extend(runs.foreign(records.pods))
     # A pod outlives its node's object for a while: work on a node that is gone is on no node of this picture.
     return tuple(
         job if known.issuperset(job.nodes) else replace(job, nodes=tuple(name for name in job.nodes if name in known))
         for job in sorted(out, key=lambda job: job.id)
     )
+
+
+def _as_queued(job: Job, row: WorkloadRecord) -> Job:
+    """The job as Kueue has it in its queue: by Kueue's priority, with Kueue's reason while it waits."""
+    waits = job.reason or (row.waits if job.state is JobState.QUEUED else "")
+    priority = job.priority if row.priority is None else row.priority
+    evictions = () if row.evicted_at is None else (row.evicted_at,)
+    return replace(job, priority=priority, reason=waits, evictions=evictions)
 
 
 def _services(records: Records, starts: Mapping[str, tuple[float, ...]], priorities: Mapping[str, int]) -> tuple[Service, ...]:

@@ -130,6 +130,17 @@ class AutoscalerRecord:
     target: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRecord:
+    """What Kueue says of a job: its priority, why it waits ('' once admitted), and when it was last evicted."""
+
+    uid: str
+    owner: str
+    priority: int | None
+    waits: str
+    evicted_at: float | None
+
+
 class Reader:
     """Parses objects; knows which resources are GPUs."""
 
@@ -230,6 +241,19 @@ def autoscaler(found: Object) -> AutoscalerRecord:
         kind=str(ref["kind"]),
         target=str(ref["name"]),
     )
+
+
+def workload(found: Object) -> WorkloadRecord:
+    """A Kueue Workload."""
+    rows = {row["type"]: row for row in (found.get("status") or {}).get("conditions") or ()}
+    owner, priority = _owner(found), (found.get("spec") or {}).get("priority")
+    reserved, evicted = rows.get("QuotaReserved", {}), rows.get("Evicted", {})
+    return WorkloadRecord(
+        uid=str(found["metadata"]["uid"]), owner=owner.uid if owner else "",
+        priority=int(priority) if priority is not None else None,
+        waits="" if reserved.get("status") == "True" else f"Kueue: {reserved.get('message') or 'not yet considered'}"[:200],
+        evicted_at=timestamp(evicted.get("lastTransitionTime")) if evicted.get("status") == "True" else None,
+    )  # fmt: skip
 
 
 def _meta(found: Object) -> Meta:

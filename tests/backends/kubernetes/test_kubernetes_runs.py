@@ -178,6 +178,24 @@ def test_a_drain_moves_services_and_asks_jobs(stage: KubernetesStage) -> None:
     assert stage.backend.apply(wish, stage.now()).outcome is Outcome.ALREADY
 
 
+def test_a_job_in_a_kueue_queue_has_its_priority_and_its_reason_from_kueue(stage: KubernetesStage) -> None:
+    queued = job("queued", suspend=True)
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
+    made = stage.server.create("jobs", queued)
+    owner = {"kind": "Job", "name": "queued", "uid": made["metadata"]["uid"], "controller": True}
+    why = {"type": "QuotaReserved", "status": "False", "message": "insufficient unused quota for nvidia.com/gpu in flavor h200"}
+    gone = {"type": "Evicted", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    body = {"metadata": {"name": "job-queued", "ownerReferences": [owner]}, "spec": {"priority": 700}}
+    stage.server.create("workloads", {**body, "status": {"conditions": [why, gone]}})
+    seen = stage.until(lambda c: any(row.name == "queued" and row.priority == 700 for row in c.jobs))
+    found = next(row for row in seen.jobs if row.name == "queued")
+    assert found.state is JobState.QUEUED and "insufficient unused quota" in found.reason
+    assert found.evictions == (1767225600.0,)
+    admitted = {"status": {"conditions": [{**why, "status": "True", "message": "Quota reserved"}]}}
+    stage.server.change("workloads", "job-queued", admitted)
+    stage.until(lambda c: any(row.name == "queued" and not row.reason and not row.evictions for row in c.jobs))
+
+
 def test_a_suspended_job_is_resumed_unless_kueue_admits_it(stage: KubernetesStage) -> None:
     queued = job("queued", suspend=True)
     queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
