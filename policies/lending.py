@@ -18,6 +18,10 @@ FAIRNESS = 1000
 """A GPU that starts to work is worth this much, and one more per minute that its job has waited, up to half of it."""
 
 
+PLACES = 4_000
+"""Places that the solver looks at, over all jobs: beyond that, building the model alone takes longer than the plan may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loan:
     """One job on a lender's share, on these nodes."""
@@ -90,7 +94,7 @@ def solve(problem: Problem, hint: Sequence[Loan], effort_s: float) -> list[Loan]
     except ImportError:
         return None
     model = cp_model.CpModel()
-    places = _places(model, problem)
+    places = _places(model, problem, {loan.job.id: loan.nodes for loan in hint})
     lenders = {
         (i, name): model.new_bool_var("")
         for i, job in enumerate(problem.jobs)
@@ -99,7 +103,14 @@ def solve(problem: Problem, hint: Sequence[Loan], effort_s: float) -> list[Loan]
     }
     _bind(model, problem, places, lenders)
     _suggest(model, problem, (places, lenders), hint)
-    model.maximize(sum(_worth(problem, i, key) * var for (i, key), var in places.items()))
+    suits = [_suits(problem, job) for job in problem.jobs]
+    worth = [100 * problem.worth(job) for job in problem.jobs]  # a grain more where it suits the place, among equals
+    model.maximize(
+        sum(
+            (worth[i] + suits[i].index(problem.floor.mismatch(problem.jobs[i], key[0]))) * var
+            for (i, key), var in places.items()
+        )
+    )
     solver = cp_model.CpSolver()
     solver.parameters.max_deterministic_time = effort_s
     solver.parameters.num_workers = 1
@@ -114,31 +125,38 @@ Places = dict[tuple[int, tuple[str, ...]], Any]
 Lenders = dict[tuple[int, str], Any]
 
 
-def _places(model: Any, problem: Problem) -> Places:
-    """A variable per job and place: each node with room, or blocks of whole empty nodes."""
+def _places(model: Any, problem: Problem, hint: Mapping[str, tuple[str, ...]]) -> Places:
+    """A variable per job and place: the nodes with the closest fit, or blocks of whole empty nodes; and the hint's."""
     places: Places = {}
+    most = max(1, PLACES // len(problem.jobs))
     for i, job in enumerate(problem.jobs):
-        sizes = problem.floor.of_type(job.gpu_type)
-        keys: list[tuple[str, ...]] = [(name,) for name in sizes if problem.floor.free[name] >= job.gpus]
+        sizes, free = problem.floor.of_type(job.gpu_type), problem.floor.free
+        keys: list[tuple[str, ...]] = [(name,) for name in sizes if free[name] >= job.gpus]
         if all(size < job.gpus for size in sizes.values()):
             keys = problem.floor.blocks(job)
-        places |= {(i, key): model.new_bool_var("") for key in keys}
+        keys.sort(key=lambda key, job=job: (problem.floor.mismatch(job, key[0]), free[key[0]], key))  # type: ignore[misc]
+        kept = [*keys[:most], hint[job.id]] if job.id in hint else keys[:most]
+        places |= {(i, key): model.new_bool_var("") for key in dict.fromkeys(kept)}
     return places
 
 
 def _bind(model: Any, problem: Problem, places: Places, lenders: Lenders) -> None:
     """Each job at most once and with one lender; no node and no lender beyond what it has."""
     on_node: dict[str, list[Any]] = {}
+    of_job: list[list[Any]] = [[] for _ in problem.jobs]
+    with_lender: list[list[Any]] = [[] for _ in problem.jobs]
     for (i, key), var in places.items():
         each = -(-problem.jobs[i].gpus // len(key))
+        of_job[i].append(var)
         for name in key:
             on_node.setdefault(name, []).append(each * var)
+    for (i, _), var in lenders.items():
+        with_lender[i].append(var)
     for name, load in on_node.items():
         model.add(sum(load) <= int(problem.floor.free[name] + 1e-9))
-    for i in range(len(problem.jobs)):
-        placed = [var for (j, _), var in places.items() if j == i]
+    for placed, owed in zip(of_job, with_lender, strict=True):
         model.add_at_most_one(placed)
-        model.add(sum(var for (j, _), var in lenders.items() if j == i) == sum(placed))
+        model.add(sum(owed) == sum(placed))
     for name, left in problem.idle.items():
         borrowed = [problem.jobs[i].gpus * var for (i, lender), var in lenders.items() if lender == name]
         if borrowed:
@@ -155,8 +173,6 @@ def _suggest(model: Any, problem: Problem, variables: tuple[Places, Lenders], hi
         model.add_hint(var, loan is not None and loan.lender == name)
 
 
-def _worth(problem: Problem, i: int, key: tuple[str, ...]) -> int:
-    """Worth of a job, a grain more where it suits the place: better matches win among equals."""
-    job = problem.jobs[i]
-    suits = sorted({problem.floor.mismatch(job, name) for name in problem.floor.of_type(job.gpu_type)}, reverse=True)
-    return 100 * problem.worth(job) + suits.index(problem.floor.mismatch(job, key[0]))
+def _suits(problem: Problem, job: Job) -> list[float]:
+    """How badly places suit the job, the worst first."""
+    return sorted({problem.floor.mismatch(job, name) for name in problem.floor.of_type(job.gpu_type)}, reverse=True)

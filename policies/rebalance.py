@@ -35,7 +35,7 @@ class Rule(Terms):
 
     64 GPUs and 10 jobs are what the safety limits allow to be stopped within an hour: more could not be taken back. A
     proof may be as old as one period and a checkpoint, because the next look comes a period later. 20 % busy is
-    Volcano's and the descheduler's bound for idle; 1.0 is policy.md 12.
+    Volcano's and the descheduler's bound for idle. Half a deterministic second of solver is at most one of CPU here.
     """
 
     checkpoint_age_s: float = 600.0
@@ -43,10 +43,10 @@ class Rule(Terms):
     max_lent_jobs: int = 10
     evictions_per_day: int = 3
     min_runtime_s: float = 600.0
-    worth: float = 1.0
+    worth: float = 1.0  # saving over disruption, policy.md 12
     horizon_s: float = 3600.0
     candidates: int = 64
-    effort_s: float = 1.0
+    effort_s: float = 0.5
     idle_ratio: float = 0.2
     idle_s: float = 1800.0
 
