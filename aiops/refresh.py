@@ -34,6 +34,13 @@ GROUP = 500
 
 FORESEEN_S = 3600.0
 """A forecast reaches half an hour ahead: an older one says nothing of now."""
+
+LEARN_SERIES = 1250
+"""Series that learning sees, evenly picked: with the fewest moments of each they fill `regression.MAX_ROWS`."""
+
+RETRY_S = 3600.0
+"""After a fit that failed or hung, this long until the next: it may cost the workers a whole timeout."""
+
 RECENT_FORECAST_S = 900.0
 """Older forecasts warn of nothing: three refreshes were missed."""
 
@@ -49,6 +56,7 @@ class Refresher:
         self.shelf, self.plan = shelf, plan or Plan()
         self._executor: Executor = executor or Workers()
         self._learnt: Learnt | None = None
+        self._learn_at, self._trouble = -np.inf, ""
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
         self._earlier: list[tuple[float, dict[str, Forecast]]] = []
@@ -81,21 +89,37 @@ class Refresher:
         panel = [grid for grid in panel if np.isfinite(grid.values).any()]
         if not panel:
             return ()
-        groups, plan = group(panel, GROUP), self.plan
-        if self._learnt is None or panel[0].end - self._learnt.at >= plan.refit_s:
-            ((learnt, trouble),) = self._executor.run(learn_panel, [(tuple(panel), plan, self._learnt)], plan.timeout_s)
-            if learnt is None and self._learnt is None:
-                return plain(panel, plan, trouble)
-            self._learnt = learnt or self._learnt  # yesterday's model is better than none
-        tasks = [(part, plan, self._learnt, self._said.get(index)) for index, part in enumerate(groups)]
+        groups, plan, end = group(panel, GROUP), self.plan, panel[0].end
+        if self._learnt is None and end >= self._learn_at:
+            ((learnt, trouble),) = self._executor.run(perform, [self._learning(panel)], plan.timeout_s)
+            self._adopt(learnt, trouble, end)
+        if self._learnt is None:
+            return plain(panel, plan, self._trouble)
+        tasks: list[tuple[Any, ...]] = [
+            (say_group, part, plan, self._learnt, self._said.get(index)) for index, part in enumerate(groups)
+        ]
+        due = end >= self._learn_at
+        results = self._executor.run(perform, [*tasks, *([self._learning(panel)] if due else [])], plan.timeout_s)
+        if due:
+            self._adopt(*results.pop(), end)
         made: list[Forecast] = []
-        for index, (judged, trouble) in enumerate(self._executor.run(say_group, tasks, plan.timeout_s)):
+        for index, (judged, trouble) in enumerate(results):
             if judged is None:
                 made += plain(groups[index], plan, trouble)
             else:
                 self._said[index] = judged.said
                 made += judged.forecasts
         return tuple(made)
+
+    def _learning(self, panel: Sequence[Grid]) -> tuple[Any, ...]:
+        """The task of learning anew: after the first time it runs beside the forecasts, which speak by yesterday's model."""
+        prophet = len(panel) <= self.plan.prophet_series
+        return learn_panel, tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), self.plan, prophet, self._learnt
+
+    def _adopt(self, learnt: Learnt | None, trouble: str, end: float) -> None:
+        """A new model holds from the next forecast on; after a failure yesterday's is better than none."""
+        self._learnt, self._trouble = learnt or self._learnt, trouble
+        self._learn_at = end + (self.plan.refit_s if learnt is not None else min(RETRY_S, self.plan.refit_s))
 
     @classmethod
     def from_settings(cls, shelf: Shelf, section: Mapping[str, Any], where: str) -> Refresher:
@@ -206,10 +230,14 @@ def prepare_worker() -> None:
         logging.getLogger(name).addHandler(logging.NullHandler())  # without one, cmdstanpy sets up a chatty one of its own
 
 
-def learn_panel(panel: Sequence[Grid], plan: Plan, before: Learnt | None) -> Learnt:
+def perform(work: Callable[..., Any], *task: Any) -> Any:
+    """One task of any kind, so that different ones share the workers; runs in a worker."""
+    return work(*task)
+
+
+def learn_panel(panel: Sequence[Grid], plan: Plan, prophet: bool, before: Learnt | None) -> Learnt:
     """Fit on a panel; runs in a worker. Prophet only where series are few enough to be pools and services."""
-    prophet = panel if len(panel) <= plan.prophet_series else ()
-    return learn(panel, plan.ask, plan.calendar, prophet, before)
+    return learn(panel, plan.ask, plan.calendar, panel if prophet else (), before)
 
 
 def say_group(panel: Sequence[Grid], plan: Plan, learnt: Learnt, said: Said | None) -> Judged:

@@ -50,7 +50,7 @@ class Here:
         self.done = []
 
     def run(self, work, tasks, timeout_s):
-        self.done.append(work.__name__)
+        self.done.append([task[0].__name__ for task in tasks])
         return [(work(*task), "") for task in tasks]
 
     def close(self):
@@ -83,9 +83,9 @@ def test_nothing_found_is_nothing_stored():
 def test_learning_is_daily_and_saying_is_every_time(small_trees):
     here = Here()
     refresher = Refresher(Shelf(), PLAN, executor=here)
-    for now in (NOW, NOW + 300, NOW + 90_000):
+    for now in (NOW, NOW + 300, NOW + 90_000, NOW + 90_300):
         refresher.forecasts(now, ASKS)
-    assert here.done == ["learn_panel", "say_group", "say_group", "learn_panel", "say_group"]
+    assert here.done == [["learn_panel"], ["say_group"], ["say_group"], ["say_group", "learn_panel"], ["say_group"]]
 
 
 def test_short_constant_and_silent_series_get_their_row_and_reason(small_trees):
@@ -127,6 +127,47 @@ def test_a_fit_that_hangs_or_fails_falls_back_and_says_so(monkeypatch, work, rea
     assert made.refused == reason
     assert made.model == f"last_value(fallback: {reason})"
     assert np.isfinite(made.values).all()
+
+
+class Ill(Here):
+    """Learning fails while `ill`."""
+
+    ill = True
+
+    def run(self, work, tasks, timeout_s):
+        self.done.append([task[0].__name__ for task in tasks])
+        return [
+            (None, "fit timed out") if task[0].__name__ == "learn_panel" and self.ill else (work(*task), "") for task in tasks
+        ]
+
+
+def test_after_a_fit_that_failed_the_next_waits_an_hour_and_rows_go_on(small_trees):
+    ill = Ill()
+    refresher = Refresher(Shelf(), PLAN, executor=ill)
+    reasons = [refresher.forecasts(NOW + 300 * k, ASKS)[0].refused for k in range(3)]
+    assert ill.done == [["learn_panel"]]
+    assert reasons == ["fit timed out"] * 3
+    ill.ill = False
+    (made,) = refresher.forecasts(NOW + 3900, ASKS)
+    assert made.refused != "fit timed out"
+    assert ill.done[1:] == [["learn_panel"], ["say_group"]]
+
+
+def test_yesterdays_model_speaks_where_todays_fit_fails(small_trees):
+    ill = Ill()
+    ill.ill = False
+    refresher = Refresher(Shelf(), PLAN, executor=ill)
+    refresher.forecasts(NOW, ASKS)
+    ill.ill = True
+    (made,) = refresher.forecasts(NOW + 86_400, ASKS)
+    assert ill.done[-1] == ["say_group", "learn_panel"]
+    assert "fallback: fit" not in made.model
+
+
+def test_of_very_many_series_learning_sees_a_sample(monkeypatch):
+    monkeypatch.setattr(refresh, "LEARN_SERIES", 3)
+    learning = Refresher(Shelf(), PLAN, executor=Here())._learning(grids(7))
+    assert [grid.key.metric for grid in learning[1]] == ["s0", "s3", "s6"]
 
 
 def grids(count: int) -> list[Grid]:

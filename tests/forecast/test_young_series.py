@@ -13,7 +13,7 @@ from aiops.refresh import learn_panel, say_group
 def test_the_first_points_give_the_last_value_and_say_why_it_may_not_be_used(points: int) -> None:
     grid = Grid(key=SeriesKey.of("m"), start=0.0, step_s=300.0, values=np.full(points, 7.0))
     plan = Plan()
-    (forecast,) = say_group([grid], plan, learn_panel([grid], plan, None), None).forecasts
+    (forecast,) = say_group([grid], plan, learn_panel([grid], plan, False, None), None).forecasts
     assert forecast.model.startswith("last_value")
     assert forecast.refused in ("no record yet", f"{points} points")
     assert forecast.skill is None
