@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiops.model import Job
+from aiops.model import Job, TaskClass
 from policies.placing import Floor
 
 SEED = 1
@@ -175,4 +175,6 @@ def _suggest(model: Any, problem: Problem, variables: tuple[Places, Lenders], hi
 
 def _suits(problem: Problem, job: Job) -> list[float]:
     """How badly places suit the job, the worst first."""
+    if job.task_class is TaskClass.UNKNOWN:
+        return [0.0]
     return sorted({problem.floor.mismatch(job, name) for name in problem.floor.of_type(job.gpu_type)}, reverse=True)

@@ -90,8 +90,12 @@ def rehoused(some: Sequence[Job], floor: Floor, away_from: str) -> tuple[Move, .
 def overfull(cluster: Cluster) -> list[tuple[Node, list[Job], str]]:
     """Nodes whose jobs asked for more cores or memory than there are, with those jobs and the excess in words."""
     found = []
+    on: dict[str, list[Job]] = {}
+    for job in cluster.jobs:
+        for name in job.nodes if job.state is JobState.RUNNING else ():
+            on.setdefault(name, []).append(job)
     for node in cluster.nodes:
-        jobs = [job for job in cluster.jobs if node.name in job.nodes and job.state is JobState.RUNNING]
+        jobs = on.get(node.name, [])
         cores = sum(job.cpu_cores / len(job.nodes) for job in jobs)
         memory = sum(job.memory_bytes / len(job.nodes) for job in jobs)
         if 0 < node.cpu_cores < cores - 1e-9:

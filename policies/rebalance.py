@@ -35,7 +35,7 @@ class Rule(Terms):
 
     64 GPUs and 10 jobs are what the safety limits allow to be stopped within an hour: more could not be taken back. A
     proof may be as old as one period and a checkpoint, because the next look comes a period later. 20 % busy is
-    Volcano's and the descheduler's bound for idle. Half a deterministic second of solver is at most one of CPU here.
+    Volcano's and the descheduler's bound for idle.
     """
 
     checkpoint_age_s: float = 600.0
