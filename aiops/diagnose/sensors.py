@@ -27,6 +27,8 @@ ODDS = 16.0
 """-log odds from which a run of equal readings is no accident: 1e-7, for thousands of rows looked at every 30 s."""
 ENOUGH = 20
 """Steps of the baseline from which it is known whether a reading used to change: a daemon that just started knows nothing."""
+STANDS = 2
+"""Times the longest standstill of its past that a reading must stand still."""
 AGREE = 0.1
 """Witnesses that moved by less than this say that nothing happened."""
 CONTRADICTED = 0.3
@@ -104,10 +106,13 @@ def _frozen(facts: Facts) -> Iterator[Claim]:
     seen = np.isfinite(steps).sum(axis=1)
     repeats = ((steps == 0).sum(axis=1) + 1.0) / (seen + 2.0)
     runs, newest = _trailing(values), values[:, -1]
-    judged = (repeats < 0.9) & (seen >= ENOUGH) & (newest != 0) & np.isfinite(newest)
+    pinned = np.array([_pinned(facts, int(row)) for row in rows])
+    judged = (repeats < 0.9) & (seen >= ENOUGH) & (newest != 0) & np.isfinite(newest) & ~pinned
     odds = np.where(judged, runs * -np.log(repeats), 0.0)
     found: dict[str, list[int]] = {}
     for i in np.flatnonzero(odds > 3.0).tolist():
+        if runs[i] <= STANDS * _longest(values[i, :start]):
+            continue  # a coarse reading of a steady thing: its repeats hang together, so the odds overstate
         found.setdefault(facts.entity(int(rows[i])), []).append(i)
     for members in found.values():
         total = float(odds[members].sum())
@@ -116,6 +121,12 @@ def _frozen(facts: Facts) -> Iterator[Claim]:
             row = int(rows[i])
             text = f"{facts.series(row)} has read {newest[i]:g} for {int(runs[i])} readings; it used to change"
             yield _claim(facts, row, 1.0 + total / 1000.0, text)
+
+
+def _longest(values: Floats) -> int:
+    """Most steps in a row that brought no change."""
+    moved = np.flatnonzero(np.diff(values) != 0)
+    return int(np.diff(np.concatenate([[-1], moved, [len(values) - 1]])).max()) - 1
 
 
 def _trailing(values: Floats) -> Floats:

@@ -190,3 +190,24 @@ def spoiled(metric: str, values: np.ndarray) -> Rows:
 def test_a_sensor_that_cannot_be_believed_is_a_sensor_fault(metric: str, values: np.ndarray, why: str) -> None:
     report = look(spoiled(metric, values), job_graph(4, ("rank-0", "gpu-0")))
     assert (report.verdict, report.causes[0].entity) == (Cause.SENSOR_FAULT, "gpu-0"), why
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "why"),
+    [
+        (
+            "gpu_temperature_celsius",
+            np.repeat([60.0, 61.0, 60.0, 61.0, 60.0, 61.0], 20),
+            "a coarse reading that has always stood so long",
+        ),
+        (
+            "gpu_utilization_ratio",
+            np.r_[np.tile([0.99, 0.98], 45), np.full(30, 0.99)],
+            "a pinned utilisation says nothing anyway",
+        ),
+    ],
+)
+def test_a_reading_that_may_stand_still_is_not_frozen(metric: str, values: np.ndarray, why: str) -> None:
+    rows = {**SENSORS, **job_rows(), ("gpu-0", metric): values}
+    causes = look(rows, job_graph(4, ("rank-0", "gpu-0"))).causes
+    assert not any(cause.verdict is Cause.SENSOR_FAULT for cause in causes), why
