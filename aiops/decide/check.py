@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from aiops.decide import rules_damage, rules_record
+from aiops.decide import rules_damage, rules_moment, rules_record
 from aiops.decide.limits import Limits
 from aiops.decide.trace import EffectRecord, Trace, Violation
 
@@ -16,13 +16,14 @@ __all__ = ["RULES", "EffectRecord", "Trace", "Violation", "check"]
 Rule = Callable[[Trace, Limits], Iterator[tuple[str, str]]]
 RULES: tuple[tuple[str, Rule], ...] = (
     ("I1", rules_record.once), ("I2", rules_record.intended), ("I3", rules_record.ended), ("I4", rules_record.read_first),
-    ("I5", rules_damage.fresh), ("I9", rules_damage.proven), ("I10", rules_damage.bounded_damage),
+    ("I5", rules_damage.fresh), ("I7", rules_moment.prompt), ("I8", rules_moment.same_object),
+    ("I9", rules_damage.proven), ("I10", rules_damage.bounded_damage),
     ("I11", rules_damage.no_mass_fault), ("I12", rules_damage.something), ("I12", rules_damage.whole),
     ("I13", rules_damage.unbroken),
     ("I14", rules_damage.cooled), ("I15", rules_damage.steady), ("I16", rules_record.led), ("I17", rules_record.stopped),
     ("I18", rules_record.observing), ("I19", rules_record.judged), ("I20", rules_record.one_at_a_time),
     ("I21", rules_damage.conserved), ("I22", rules_damage.unprotected), ("I28", rules_damage.in_scope),
-    ("I29", rules_damage.approved),
+    ("I27", rules_moment.measured), ("I29", rules_damage.approved), ("I30", rules_moment.answered),
 )  # fmt: skip
 
 

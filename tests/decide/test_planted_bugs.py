@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from lying_world import World, drain, preempt, scale, wish_for
 
+from aiops import loop
 from aiops.action import ConfirmHold, Decision, Effect, EntryState, HoldCapacity, Mode, OrderKind, ReserveBandwidth, Rollback
 from aiops.decide import admit, blast, budgets, core, gates, holds, request, reserve, settle
 from aiops.decide.admit import GATES
-from aiops.model import HoldState, NodeState
+from aiops.loop import act as loop_act
+from aiops.model import Batch, Forecast, HoldState, NodeState
 from aiops.snapshot import Snapshot
+from policies import prescale
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Scene = Callable[[World], None]
@@ -28,6 +32,11 @@ def without(*names: str) -> Plant:
 def put(where: object, name: str, value: object) -> Plant:
     """One name of the core bound to something wrong."""
     return lambda patch: patch.setattr(where, name, value)
+
+
+def both(*plants: Plant) -> Plant:
+    """A bug that shows only where a second defence is gone too."""
+    return lambda patch: [plant(patch) for plant in plants] and None
 
 
 def shrink(world: World) -> None:
@@ -268,6 +277,35 @@ def record_is_lost(world: World) -> None:
     world.cycle(scale("web", 6))
 
 
+def long_unread(world: World) -> None:
+    world.mood("lose request")
+    world.cycle(scale("web", 6))
+    world.mood("honest")
+    world.cluster.blind = True
+    world.cycle(after=100.0)
+
+
+def namesake(world: World) -> None:
+    world.mood("lose request")
+    world.cycle(scale("web", 6))
+    world.mood("honest")
+    world.cluster.services["web"] = replace(world.cluster.services["web"], uid="another")
+    world.cycle()
+
+
+def load_went_silent(world: World) -> None:
+    """The load was last seen two minutes ago, at full use; a trusted forecast says that it will be low."""
+    load, now = world.cluster.services["web"].load, world.clock.now()
+    for ago in range(400, 110, -10):
+        world.store.append(Batch.of(now - ago, [(load, 4.0)]))
+    world.store.put_forecasts([
+        Forecast(target=str(load), made_at=now - 60.0, times=now + np.arange(1.0, 7.0) * 300.0, model="m",
+                 quantiles=np.array([0.5, 0.9]), values=np.full((2, 6), 0.5)),
+    ])  # fmt: skip
+    world.policies, world.modes = {"prescale": prescale.Prescale()}, {"prescale": Mode.ACT}
+    world.cycle()
+
+
 @dataclass
 class Impostor:
     """A plug-in that signs with another's name."""
@@ -364,6 +402,20 @@ def _never_expires(one: Any, now: float, forecasts: Any) -> HoldState:
     return HoldState(one.state)
 
 
+def _answers_only_yes(snapshot: Snapshot, limits: Any, decisions: Any) -> Any:
+    return tuple(one for one in admit.admit(snapshot, limits, decisions) if one.permitted)
+
+
+def _sends_whatever_is_open(house: Any, snapshot: Snapshot, decided: Any) -> int:
+    for entry in (entry for entry in snapshot.history if entry.state in settle.OPEN):
+        house.backend.apply(entry.admission, snapshot.now)
+    return loop_act(house, snapshot, decided)
+
+
+def _silence_is_zero(series: Any, now: float, rule: Any) -> tuple[float, float]:
+    return 0.0, 0.0
+
+
 def _resend_any(entry: Any, effect: Effect, epoch: int, limits: Any) -> bool:
     return True
 
@@ -417,6 +469,10 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
     ("epoch not checked", put(__import__("aiops.store.memory", fromlist=["_Lease"])._Lease, "_check_epoch",
                               lambda self, epoch: None), old_leader, "I16"),
     ("record lost before the call", _record_nothing, record_is_lost, "I2"),
+    ("sends what is open without a look", put(loop, "act", _sends_whatever_is_open), long_unread, "I7"),
+    ("a resend reaches a namesake", put(settle, "still_permitted", lambda *args: True), namesake, "I8"),
+    ("silence is zero load", both(put(prescale, "now_and_peak", _silence_is_zero), without("fresh")), load_went_silent, "I27"),
+    ("refusals are not recorded", put(core, "admit", _answers_only_yes), under_kill, "I30"),
 ]  # fmt: skip
 
 
