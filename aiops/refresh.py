@@ -1,22 +1,17 @@
 """Forecasts and diagnoses, refreshed beside the loop and never inside it.
 
-Reads series through the store's port, computes in worker processes (spawned, capped to one thread, recycled, ended at a
-deadline) and writes rows back. Whatever happens to a fit, every target gets a row: the fallback, with the reason. Knows
-nothing of policies; the loop only ever reads the newest rows.
+Reads series through the store's port, computes in workers and writes rows back. Whatever happens to a fit, every target
+gets a row: the fallback, with the reason. Knows nothing of policies; the loop only ever reads the newest rows.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing.pool import Pool
 from typing import Any, Protocol
 
 import numpy as np
 
-from aiops.clock import SystemClock
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
 from aiops.forecast.limits import companions, limits_of
@@ -26,8 +21,8 @@ from aiops.foresight import Foresight, Plan
 from aiops.model import Cluster, Finding, Floats, Forecast, Query, SeriesKey
 from aiops.past import Past
 from aiops.ports import Diagnoser, Grid, Records, SeriesStore
+from aiops.workers import DaskWorkers, Executor, Workers
 
-END_S, CONNECT_S = 5.0, 10.0
 GROUP = 500
 """Series that one task forecasts: small enough to spread over workers, large enough to learn from each other's record."""
 
@@ -130,104 +125,6 @@ class Refresher:
     def close(self) -> None:
         """End the workers, whatever they are doing."""
         self._executor.close()
-
-
-class Executor(Protocol):
-    """Where the work is done. The same tasks give the same results, bit for bit, wherever that is."""
-
-    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
-        """(result, "") or (None, reason) per task, in order; all within `timeout_s`. Never raises for what the work does."""
-        ...
-
-    def close(self) -> None:
-        """End everything, whatever it is doing."""
-        ...
-
-
-class Workers:
-    """Local processes: spawned, one thread each, recycled, ended when a task passes its deadline."""
-
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-        self._pool: Pool | None = None
-
-    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
-        """As Executor.run. A worker that hangs or dies costs its task and the pool, not the caller."""
-        if self._pool is None:
-            # spawn: forking after a Prophet fit hangs for ever when polars is installed. Recycled: a fit leaves 52 KB behind.
-            self._pool = multiprocessing.get_context("spawn").Pool(self.count, initializer=prepare_worker, maxtasksperchild=50)
-        pending = [self._pool.apply_async(work, task) for task in tasks]
-        clock, results = SystemClock(), []
-        deadline = clock.elapsed() + timeout_s
-        for one in pending:
-            try:
-                results.append((one.get(max(0.0, deadline - clock.elapsed())), ""))
-            except multiprocessing.TimeoutError:
-                results.append((None, "fit timed out"))
-            except Exception as error:  # the wall around a worker: it may raise anything
-                results.append((None, f"fit failed: {type(error).__name__}"))
-        if any(reason == "fit timed out" for _, reason in results):
-            self.close()
-        return results
-
-    def close(self) -> None:
-        """Terminate the processes; a worker that was killed while it held the pool's lock must not hold up our end."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            ending = threading.Thread(target=pool.terminate, name="end-workers", daemon=True)
-            ending.start()
-            ending.join(END_S)
-
-
-class DaskWorkers:
-    """A Dask cluster of the user's (extra `dask`): a distributed.Client, or the address of a scheduler to connect to."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
-        """As Executor.run; what is unfinished at the deadline is cancelled."""
-        from distributed import Client, wait
-
-        if isinstance(self.client, str):
-            try:
-                self.client = Client(self.client, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
-            except (OSError, TimeoutError):
-                return [(None, "the Dask scheduler does not answer")] * len(tasks)
-
-        futures = [self.client.submit(work, *task, pure=False) for task in tasks]
-        try:
-            wait(futures, timeout=timeout_s)  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            self.client.cancel([f for f in futures if not f.done()])
-        results: list[tuple[Any, str]] = []
-        for future in futures:
-            if future.status == "finished":
-                results.append((future.result(), ""))
-            elif future.status == "error":
-                results.append((None, f"fit failed: {type(future.exception()).__name__}"))
-            else:
-                results.append((None, "fit timed out"))
-        return results
-
-    def close(self) -> None:
-        """Let go of the cluster; it is the user's."""
-        if not isinstance(self.client, str):
-            self.client.close()
-
-
-def prepare_worker() -> None:
-    """Cap this process to one thread and silence the fitting libraries' logs."""
-    import logging
-    import os
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends the workers
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"  # beside other load, boosting trains 7-14 times slower with more
-    for name in ("cmdstanpy", "prophet", "prophet.plot"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-        logging.getLogger(name).addHandler(logging.NullHandler())  # without one, cmdstanpy sets up a chatty one of its own
 
 
 def perform(work: Callable[..., Any], *task: Any) -> Any:

@@ -28,7 +28,8 @@ from aiops.forecast.trend import ProphetCorrected, ProphetModel
 from aiops.foresight import Plan
 from aiops.model import Forecast, Series, SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import Refresher, Workers, prepare_worker
+from aiops.refresh import Refresher
+from aiops.workers import Workers, prepare_worker
 
 QUANTILES = np.array([0.05, 0.5, 0.9, 0.95])
 GOALS = {  # pinball and absolute error against the last value, from the issue

@@ -25,11 +25,11 @@ import numpy as np
 import pandas as pd
 
 from aiops.logs import quiet
-from aiops.refresh import prepare_worker
 from aiops.sim.baselines.catalogue import BASELINES
 from aiops.sim.cluster.drive import run_policies
 from aiops.sim.cluster.report import simulate, stage_of
 from aiops.sim.cluster.scenario import Scenario
+from aiops.workers import prepare_worker
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "traces"
 MEAN_RATE, MEAN_REPLICAS = 100.0, 12

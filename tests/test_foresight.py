@@ -10,9 +10,10 @@ from aiops.errors import ConfigError
 from aiops.forecast.trend import Calendar
 from aiops.foresight import Foresight
 from aiops.model import Query, Series, SeriesKey
-from aiops.refresh import DaskWorkers, Refresher, Workers
+from aiops.refresh import Refresher
 from aiops.settings import Settings
 from aiops.wiring import assemble, check
+from aiops.workers import DaskWorkers, Workers
 
 DAY = 86400.0
 NOW = 20_000 * DAY + 12 * 3600.0

@@ -11,7 +11,8 @@ from aiops.forecast.gate import NO_SKILL
 from aiops.foresight import Plan
 from aiops.model import Cause, Cluster, Forecast, Query, Series, SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import DaskWorkers, Refresher, Workers, keep_choice, refresh_findings
+from aiops.refresh import Refresher, keep_choice, refresh_findings
+from aiops.workers import DaskWorkers, Workers
 
 NOW = 1_700_000_100.0
 KEY = SeriesKey.of("requests", service="web")

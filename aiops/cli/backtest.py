@@ -85,7 +85,7 @@ def _run_all(
     from aiops.cli.progress import bar
     from aiops.forecast.rolling import Ask, forecast_origins
     from aiops.forecast.single import for_steps, forecast_with
-    from aiops.refresh import prepare_worker
+    from aiops.workers import prepare_worker
 
     prepare_worker()
     at, reach_s, step_s = grid

@@ -93,7 +93,7 @@ def _ask(step_s: float, ahead_s: float, quantiles: Floats) -> Any:
 def _run(loaded: Sequence[Series], origins: Sequence[float], ask: Any, model: str, progress: Any) -> list[Forecast]:
     from aiops.forecast.rolling import forecast_origins
     from aiops.forecast.single import for_steps, forecast_with
-    from aiops.refresh import prepare_worker
+    from aiops.workers import prepare_worker
 
     prepare_worker()
     if model == "auto":
