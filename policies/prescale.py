@@ -175,7 +175,8 @@ class Prescale:
             return needed, f"{soon} needs {needed} x {service.target:g}"
         if outlook.load is None or outlook.peak is None:
             return now, "load is stale or missing: nothing is taken away"
-        most = max(outlook.peak, outlook.ahead or 0.0)
+        kept = (outlook.ahead or 0.0) / (1 + rule.tolerance_up)  # within tolerance nobody would start another
+        most = max(outlook.peak, kept)
         needed = math.ceil(most / service.target)
         if needed >= now or most >= full * (1 - rule.tolerance_down):
             return now, f"load {outlook.load:.4g} of {full:.4g} is within tolerance or stabilising"

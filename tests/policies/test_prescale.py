@@ -103,6 +103,10 @@ def test_a_trusted_forecast_scales_up_before_the_load_is_there() -> None:
 def test_a_forecast_keeps_what_it_will_need_but_the_reactive_rule_would_drop() -> None:
     assert target(seen(service(4), flat(10.0))) == 1
     assert target(seen(service(4), flat(10.0), ahead(29.0))) == 3
+    assert target(seen(service(4), flat(10.0), ahead(31.0))) == 3, (
+        "3.3 % over three is within the tolerance: none would be added"
+    )
+    assert target(seen(service(4), flat(10.0), ahead(34.0))) == 4, "13 % over is not"
 
 
 @pytest.mark.parametrize(
