@@ -108,6 +108,7 @@ def test_a_move_cut_off_in_the_middle_is_seen_and_resumed_by_a_person(cluster: C
     receipt = cluster.backend.apply(admit(Resume(job=held.id, run_id=held.run_id), id="a2"), cluster.now())
     assert receipt.outcome is Outcome.DONE, receipt.detail
     assert cluster.running().reason == ""
+    assert "aiops.io/moving" not in cluster.rest.get(f"{JOBS}/train")["metadata"]["annotations"]
 
 
 def test_the_same_move_sent_again_finishes_what_was_begun(cluster: ClusterStage) -> None:

@@ -85,6 +85,7 @@ def test_a_guarantee_is_accounted_within_the_link_and_its_parents(cluster: Clust
     upper = ReserveBandwidth(link="fabric", owner="job/b", bytes_per_s=51.0)
     assert apply(cluster, upper, "a3") is Outcome.STALE  # the fabric has 100, the leaf's 50 included
     assert apply(cluster, replace(upper, bytes_per_s=50.0), "a4") is Outcome.DONE
+    assert apply(cluster, replace(LEAF, bytes_per_s=55.0), "a9") is Outcome.STALE  # the leaf has room, the fabric above has not
     assert apply(cluster, replace(LEAF, bytes_per_s=40.0), "a5") is Outcome.DONE  # its own old rate does not count
     assert apply(cluster, ReleaseBandwidth(link="leaf", owner="job/a"), "a6") is Outcome.DONE
     assert apply(cluster, ReleaseBandwidth(link="leaf", owner="job/a"), "a7") is Outcome.STALE

@@ -87,6 +87,21 @@ def test_somebody_faster_between_the_writes_makes_it_stale(stage: KubernetesStag
     assert stage.backend.apply(wish, stage.now()).outcome is Outcome.STALE and workers(stage) == 7
 
 
+def test_a_change_between_the_mark_and_the_look_at_it_is_not_overwritten(stage: KubernetesStage) -> None:
+    wish, marked = admit(scale(seen(stage), 4)), []
+
+    def rival(verb: str, path: str) -> Refused | None:
+        if marked and verb == "get":
+            stage.server.faults.refuse = lambda verb, path: None
+            patch = {"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 7}}}}
+            stage.server.change("pytorchjobs", "llm", patch)
+        marked.extend([verb] if verb == "patch" else [])
+        return None
+
+    stage.server.faults.refuse = rival
+    assert stage.backend.apply(wish, stage.now()).outcome is Outcome.STALE and workers(stage) == 7
+
+
 def test_an_unreadable_scale_makes_the_picture_unreadable(stage: KubernetesStage) -> None:
     stage.server.faults.forbidden.add(("get", "pytorchjobs/scale"))
     with pytest.raises(Unreadable, match="llm"):
