@@ -122,6 +122,7 @@ def kill_at_random(place: Path, kills: int, chance: random.Random, until: float)
         if time.monotonic() > until:
             return done
         end(live(place), chance.uniform(0.0, 2.5 * TTL_S))
+        print(f"\r{done + 1} kills", end="", file=sys.stderr, flush=True)
     return kills
 
 

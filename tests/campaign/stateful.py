@@ -64,6 +64,10 @@ def main() -> int:
     while Counted.examples < asked.examples and time.monotonic() < until:
         broken += [found for found in [batch(number, min(BATCH, asked.examples), asked.steps)] if found]
         number += 1
+        print(
+            f"\r{Counted.examples} examples, {Counted.turns} turns, {len(broken)} broken", end="", file=sys.stderr, flush=True
+        )
+    print(file=sys.stderr)
     print(f"{Counted.examples} of {asked.examples} examples of up to {asked.steps} steps, {Counted.turns} turns of the loop")
     print(f"batches with a violation: {len(broken)}")
     for found in broken:
