@@ -135,7 +135,7 @@ class SlurmBackend:
 
     def _known(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str] | None:
         """The answer to an id seen before, here or by another daemon; None where it is new or its effect proved absent."""
-        marked = marks.marked_at(view.comment, admission.id) is not None
+        marked = marks.marked(view.comment, admission.id) is not None
         if admission.id not in self._journal.begun and not marked:
             return None
         found = self._present(admission, action, view.now)
@@ -147,7 +147,10 @@ class SlurmBackend:
         return None
 
     def _half_moved(self, action: Migrate, view: View) -> bool:
-        return view.job is not None and view.job.run_id != action.run_id and view.job.held
+        """True where the run was stopped by this very action and has not started again: what is left may be repeated."""
+        row = view.job
+        waits = row is not None and picture.job_state(row) in (JobState.QUEUED, JobState.HELD, JobState.STOPPING)
+        return waits and row is not None and row.run_id != action.run_id
 
     def _effect(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str]:
         row: dict[str, object] = {"at": view.now, "kind": action.kind, "target": target(action)}
@@ -170,11 +173,12 @@ class SlurmBackend:
         if isinstance(action, Preempt | Migrate) and job is not None:
             proof = self._checkpoints.proof(job, now, _PATIENCE_S)
         holds = isinstance(action, HoldCapacity | ConfirmHold | ReleaseHold | ReserveBandwidth | ReleaseBandwidth | Preempt)
+        comment, frozen_at = self._query.mark(job) if job is not None else ("", 0.0)
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
             picture=self._query.picture(now) if action.kind in _WHOLE else None,
             reservations=self._query.reservations() if holds else (),
-            comment=self._query.admin_comment(job) if job is not None else "",
+            comment=comment, frozen_at=frozen_at,
         )  # fmt: skip
 
     def probe(self, admission: Admission, now: float) -> Effect:

@@ -34,7 +34,7 @@ from aiops.backends.slurm import marks
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, name, prose
 from aiops.backends.slurm.evidence import units
-from aiops.backends.slurm.picture import job_state, pool_name
+from aiops.backends.slurm.picture import job_state, pool_name, powered
 from aiops.backends.slurm.preconditions import JobAction, Slurms, View
 from aiops.backends.slurm.query import Query
 from aiops.backends.slurm.rows import TERMINAL, JobRow
@@ -83,14 +83,16 @@ class Effects:
         if isinstance(action, RequestCheckpoint):
             return self._checkpoints.request(row, by, view.now)
         if not row.states & TERMINAL:  # Slurm refuses to comment on a run that is over; its end is mark enough
-            self._update(row, f"AdminComment={marks.job_comment(view.comment, by, view.now)}")
+            self._update(row, f"AdminComment={marks.job_comment(view.comment, by, view.frozen_at)}")
             self._failpoint("after_mark")
         match action:
             case Preempt():
-                return self._write("requeue", "incomplete", row.address)
+                self._write("requeue", "incomplete", row.address)
+                return self._left(row)
             case Migrate():
                 if row.run_id == action.run_id:
                     self._write("requeuehold", "incomplete", row.address)
+                    self._left(row)
                 return self._place(row, action)
             case Requeue():
                 return self._requeue(row, action)
@@ -104,6 +106,13 @@ class Effects:
                 return self._update(row, f"{action.knob.capitalize()}={int(action.value)}")
             case _:
                 assert_never(action)
+
+    def _left(self, row: JobRow) -> str:
+        """Slurm says OK and does nothing where the run ended a moment before `requeue incomplete`. Raises Refused then."""
+        now = self._query.job(str(row.id))
+        if now is not None and now.run_id == row.run_id and now.states & TERMINAL:
+            raise Refused("no longer there: the run ended by itself")
+        return "requeued"
 
     def _update(self, row: JobRow, *values: str) -> str:
         """Slurm may ask for a moment while a job settles ("not available right now", COMPLETING)."""
@@ -188,7 +197,7 @@ class Effects:
     def _pool(self, action: ScalePool, view: View) -> str:
         assert view.picture is not None, "checked by the preconditions"
         members = sorted((row for row in view.picture.nodes if pool_name(row) == action.pool), key=lambda row: row.name)
-        off = [row.name for row in members if row.states & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"}]
+        off = [row.name for row in members if not powered(row)]
         wanted = action.nodes - (len(members) - len(off))
         if wanted > 0:
             nodes, state = off[:wanted], "POWER_UP"

@@ -24,14 +24,12 @@ from aiops.action import (
     Uncordon,
 )
 from aiops.backends.slurm import marks
-from aiops.backends.slurm.picture import job_state, node_state, node_uid, pool_name
+from aiops.backends.slurm.picture import job_state, node_state, node_uid, pool_name, powered
 from aiops.backends.slurm.preconditions import JobAction, Slurms, View
 from aiops.backends.slurm.rows import JobRow
 from aiops.model import JobState, NodeState
 
 _FOREVER_S = 300 * 86400.0  # Slurm's UNLIMITED duration is 365 days
-_SKEW_S = 5.0  # slurmctld's clock and ours
-_ON = (NodeState.READY, NodeState.CORDONED, NodeState.DRAINING)
 
 
 def present(action: Slurms, by: str, view: View) -> bool | None:
@@ -55,7 +53,7 @@ def present(action: Slurms, by: str, view: View) -> bool | None:
 
 
 def _job(action: JobAction, row: JobRow, by: str) -> bool | None:
-    marked, state = marks.marked_at(row.admin_comment, by), job_state(row)
+    marked, state = marks.marked(row.admin_comment, by), job_state(row)
     same_run = row.run_id == action.run_id
     match action:
         case Preempt():
@@ -85,7 +83,7 @@ def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None) -> bool
     wanted = job_state(row) is JobState.SUSPENDED if isinstance(action, Suspend) else not (row.held or _stopped(row))
     if wanted:
         return True
-    return False if row.suspended_at < marked - _SKEW_S else None
+    return False if row.suspended_at == marked else None
 
 
 def _stopped(row: JobRow) -> bool:
@@ -126,5 +124,5 @@ def _pool(action: ScalePool, view: View) -> bool | None:
     if view.picture is None:
         return None
     members = [row for row in view.picture.nodes if pool_name(row) == action.pool]
-    off = {row.name for row in members if row.states & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"}}
+    off = {row.name for row in members if not powered(row)}
     return len(members) - len(off) == action.nodes and set(action.remove) <= off

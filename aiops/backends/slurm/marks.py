@@ -14,14 +14,17 @@ def plain(id: str) -> str:
     return id if re.fullmatch(r"[A-Za-z0-9._:-]{1,80}", id) else sha256(id.encode()).hexdigest()[:32]
 
 
-def job_comment(existing: str, id: str, now: float) -> str:
-    """An administrator's comment with our mark at its end; an earlier mark of ours gives way."""
+def job_comment(existing: str, id: str, frozen_at: float) -> str:
+    """An administrator's comment with our mark at its end; an earlier mark of ours gives way.
+
+    `frozen_at` is when the run had last been suspended or resumed, by slurmctld's clock: what shows later whether it was since.
+    """
     kept = "".join(c if c.isprintable() else " " for c in _MARK.sub("", existing))[:200].strip()
-    return f"{kept} aiops={plain(id)}@{int(now)}".strip()
+    return f"{kept} aiops={plain(id)}@{int(frozen_at)}".strip()
 
 
-def marked_at(comment: str, id: str) -> float | None:
-    """When a job was marked for this action; None where it was not, or another action has marked it since."""
+def marked(comment: str, id: str) -> float | None:
+    """The `frozen_at` that a job was marked with for this action; None where it was not, or another has marked it since."""
     found = re.search(rf"aiops={re.escape(plain(id))}@([0-9]+)$", comment.strip())
     return float(found[1]) if found else None
 

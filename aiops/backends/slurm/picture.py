@@ -90,8 +90,13 @@ def pool_version(pool: str, nodes: Iterable[NodeRow]) -> str:
     return codec.digest([row.name for row in sorted(nodes, key=lambda row: row.name) if _on(row, pool)])[:12]
 
 
+def powered(row: NodeRow) -> bool:
+    """True where a node is on or on its way: Slurm keeps POWERED_DOWN beside POWERING_UP for a moment."""
+    return bool(row.states & {"POWERING_UP", "POWER_UP"}) or not row.states & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"}
+
+
 def _on(row: NodeRow, pool: str) -> bool:
-    return pool_name(row) == pool and not row.states & (_OFF - {"POWERING_UP", "POWER_UP", "REBOOT_ISSUED"})
+    return pool_name(row) == pool and powered(row)
 
 
 def _node(row: NodeRow, settings: SlurmSettings, controller: Controller) -> Node:

@@ -73,6 +73,7 @@ class View:
     reservations: tuple[Reserved, ...] = ()
     proof: Checkpoint | None = None
     comment: str = ""
+    frozen_at: float = 0.0
 
 
 def real(action: Action) -> Slurms | None:

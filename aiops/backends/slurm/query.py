@@ -116,11 +116,14 @@ class Query:
         except (Lost, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unreadable(str(error)) from None
 
-    def admin_comment(self, job: JobRow) -> str:
-        """The administrators' comment of one job, ours included; only to add to it, for a user could imitate the line."""
+    def mark(self, job: JobRow) -> tuple[str, float]:
+        """(administrators' comment, when last suspended or resumed) of one job; only to add to it: a user can imitate lines."""
         text = self._commands.read("scontrol", "--", "show", "job", job.address, missing="Invalid job id")
-        lines = [line for line in text.decode(errors="replace").splitlines() if line.startswith("   AdminComment=")]
-        return lines[-1].removeprefix("   AdminComment=").strip() if lines else ""
+        lines = text.decode(errors="replace").splitlines()
+        comments = [line for line in lines if line.startswith("   AdminComment=")]
+        frozen = [line.split()[0] for line in lines if line.startswith("   SuspendTime=")]
+        at = frozen[-1].removeprefix("SuspendTime=") if frozen else ""
+        return comments[-1].removeprefix("   AdminComment=").strip() if comments else "", _time(at) or 0.0
 
     def node(self, node: str) -> NodeRow | None:
         """One node as it is now; None where there is none of that name. Raises Lost or ValueError."""
