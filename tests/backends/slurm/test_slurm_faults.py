@@ -139,6 +139,7 @@ def test_kill_9_of_slurmctld_mid_action(fragile: SlurmStage, kind: str) -> None:
     with pytest.raises(Unreadable):
         slurm.observe()
     slurm.server.start_controller()
+    wait_for(lambda: "*" not in slurm.server.run("sinfo", "-h", "-o", "%t").stdout, "answering nodes", 20.0)
     slurm.section["timeout"] = 5.0
     slurm.restart()
     assert until_told(slurm, action) in (Outcome.DONE, Outcome.ALREADY)
