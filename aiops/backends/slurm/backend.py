@@ -144,6 +144,8 @@ class SlurmBackend:
         if found:
             self._journal.write(admission.id, "done", {"found": True})
             return Outcome.ALREADY, "found done"
+        if evidence.overtaken(action, admission.id, view):
+            return Outcome.STALE, "begun before, and the run was suspended or resumed since: not repeated"
         return None
 
     def _half_moved(self, action: Migrate, view: View) -> bool:
@@ -176,7 +178,7 @@ class SlurmBackend:
         comment, frozen_at = self._query.mark(job) if job is not None else ("", 0.0)
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
-            picture=self._query.picture(now) if action.kind in _WHOLE else None,
+            picture=self._query.picture_with_nodes_of_now(now) if action.kind in _WHOLE else None,
             reservations=self._query.reservations() if holds else (),
             comment=comment, frozen_at=frozen_at,
         )  # fmt: skip

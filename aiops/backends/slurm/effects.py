@@ -108,10 +108,14 @@ class Effects:
                 assert_never(action)
 
     def _left(self, row: JobRow) -> str:
-        """Slurm says OK and does nothing where the run ended a moment before `requeue incomplete`. Raises Refused then."""
+        """Slurm says OK and does nothing where the run was ending when `requeue incomplete` came. Raises Refused then.
+
+        A requeue counts a restart at once, while the run is still COMPLETING; a run that ended by itself, or was cancelled,
+        is COMPLETING too, and may be forgotten a moment later.
+        """
         now = self._query.job(str(row.id))
-        if now is not None and now.run_id == row.run_id and now.states & TERMINAL:
-            raise Refused("no longer there: the run ended by itself")
+        if now is None or now.restarts <= row.restarts:
+            raise Refused(f"no longer there: the run ended by itself ({'+'.join(sorted(now.states)) if now else 'forgotten'})")
         return "requeued"
 
     def _update(self, row: JobRow, *values: str) -> str:

@@ -47,12 +47,12 @@ def present(action: Slurms, by: str, view: View) -> bool | None:
         case ScalePool():
             return _pool(action, view)
         case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
-            return None if view.job is None else _job(action, view.job, by)
+            return False if view.job is None else _job(action, view.job, by)  # gone: a repeat finds nothing to change
         case _:
             assert_never(action)
 
 
-def _job(action: JobAction, row: JobRow, by: str) -> bool | None:
+def _job(action: JobAction, row: JobRow, by: str) -> bool:
     marked, state = marks.marked(row.admin_comment, by), job_state(row)
     same_run = row.run_id == action.run_id
     match action:
@@ -76,18 +76,21 @@ def _job(action: JobAction, row: JobRow, by: str) -> bool | None:
             assert_never(action)
 
 
-def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None) -> bool | None:
-    """A suspension that somebody undid is told from one that never came by when the job was last suspended or resumed."""
+def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None) -> bool:
+    """Whether the run is as wished; where somebody undid it, it is not, and `overtaken` keeps it from being repeated."""
     if marked is None or row.run_id != action.run_id:
         return False
-    wanted = job_state(row) is JobState.SUSPENDED if isinstance(action, Suspend) else not (row.held or _stopped(row))
-    if wanted:
-        return True
-    return False if row.suspended_at == marked else None
+    state = job_state(row)
+    if isinstance(action, Suspend):
+        return state is JobState.SUSPENDED
+    cancelled_as_it_stood = state is JobState.CANCELLED and row.suspended_at == marked
+    return not (row.held or state is JobState.SUSPENDED or cancelled_as_it_stood)
 
 
-def _stopped(row: JobRow) -> bool:
-    return job_state(row) is JobState.SUSPENDED
+def overtaken(action: Slurms, by: str, view: View) -> bool:
+    """True where the run was suspended or resumed since `by` marked it: done and undone, or by others; not to be repeated."""
+    marked = marks.marked(view.comment, by)
+    return isinstance(action, Suspend | Resume) and marked is not None and view.frozen_at != marked
 
 
 def _hold(action: HoldCapacity | ConfirmHold | ReleaseHold, view: View) -> bool:

@@ -5,7 +5,7 @@ Jobs and nodes come as JSON, from Slurm's own programs or from slurmrestd; the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -65,6 +65,17 @@ class Query:
             newest = self._newest = self._read(now)
         return newest
 
+    def picture_with_nodes_of_now(self, now: float) -> Picture:
+        """As `picture`, but with the nodes read now: what an action is judged on. Raises Unreadable."""
+        newest = self.picture(now)
+        try:
+            return newest if newest.at == now else replace(newest, nodes=self._nodes())
+        except (Lost, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unreadable(str(error)) from None
+
+    def _nodes(self) -> tuple[NodeRow, ...]:
+        return tuple(rows.node(raw) for raw in self._list("nodes"))
+
     def forget(self) -> None:
         """The next picture is read anew: something was changed."""
         self._newest = None
@@ -75,7 +86,7 @@ class Query:
             partitions = {row["PartitionName"]: expand(row["Nodes"]) for row in rows.shown(self._text("partition"))}
             return Picture(
                 at=now, jobs=tuple(rows.job(raw) for raw in self._list("jobs")), partitions=partitions,
-                nodes=tuple(rows.node(raw) for raw in self._list("nodes")), reservations=self.reservations(),
+                nodes=self._nodes(), reservations=self.reservations(),
                 licences=rows.licence_totals(self._text("licenses")),
             )  # fmt: skip
         except Lost as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -38,6 +39,7 @@ class Trials:
         self.tally: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.double: list[str] = []
+        self.stage_faults: list[str] = []
         self.past: dict[str, set[str]] = {}
 
     def fill(self) -> list[Job]:
@@ -75,7 +77,7 @@ class Trials:
             self.stage.server.run(*(("scancel", job.id) if fault == "ended" else ("scontrol", "requeue", job.id)))
         if fault == "old id":
             action = self.aged(job, action)
-        before = self.settled(self.look())
+        before, self.stage.asked[:] = self.settled(self.look()), []
         outcome = self.go(action, id, fault)
         after = self.look()
         self.judge(job, (id, fault, outcome), before, after)
@@ -135,7 +137,9 @@ class Trials:
         id, _, outcome = about
         for other, row in before.items():
             if other != int(job.id) and other in after and after[other] != row:
-                self.wrong.append(f"{about}: job {other} was {row}, is {after[other]}")
+                ours = [argv for argv in self.stage.asked if "show" not in argv and addresses(argv, other)]
+                text = f"{about}: job {other} was {row}, is {after[other]}; we wrote {ours}; {self.log_of(other)}"
+                (self.wrong if ours else self.stage_faults).append(text)
         was, now = before.get(int(job.id)), after.get(int(job.id))
         untouched = outcome in (Outcome.STALE, Outcome.FAILED, Outcome.UNSUPPORTED)
         if was and now and untouched and now != was:
@@ -144,6 +148,17 @@ class Trials:
             self.double.append(f"{about}: restarts {was[1]} -> {now[1]}")
         if Counter(self.stage.effects())[id] > 1:
             self.double.append(f"{about}: journal")
+
+    def log_of(self, id: int) -> str:
+        """What slurmctld wrote last about a job."""
+        lines = (self.stage.server.s / "log/slurmctld.log").read_text(errors="replace").splitlines()
+        return " | ".join(line for line in lines if re.search(rf"JobId={id}\b", line))[-600:]
+
+
+def addresses(argv: Sequence[str], id: int) -> bool:
+    """True where a command of ours that changes something names this job."""
+    changes = argv[0] in ("scontrol", "scancel")
+    return changes and any(word in (str(id), f"JobId={id}") for word in argv[1:])
 
 
 def run(count: int, seed: int = 1, limit_s: float = 3600.0) -> Trials:
@@ -171,6 +186,8 @@ if __name__ == "__main__":
     for name, number in sorted(done.tally.items()):
         print(f"{number:6} {name}")
     print(f"trials: {sum(done.tally.values()) - done.tally['ids reused']}")
-    print(f"wrong job: {len(done.wrong)}  duplicate effect: {len(done.double)}")
-    print("\n".join(done.wrong + done.double))
+    print(
+        f"wrong job: {len(done.wrong)}  duplicate effect: {len(done.double)}  bystanders nobody named: {len(done.stage_faults)}"
+    )
+    print("\n".join(done.wrong + done.double + done.stage_faults))
     sys.exit(bool(done.wrong or done.double))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from slurm_server import wait_for
+from slurm_server import SlurmServer, wait_for
 from slurm_stage import SlurmStage
 from test_slurm_actions import apply, checkpointed, preempt
 
@@ -89,6 +89,25 @@ def test_bandwidth_is_a_share_of_licences_rounded_up(slurm: SlurmStage) -> None:
     assert next(link for link in slurm.observe().links if link.name == "net_gbps").used_bytes_per_s == 0
     assert apply(slurm, replace(wish, link="matlab"), "a5") is Outcome.STALE, "a licence that is no bandwidth"
     assert apply(slurm, replace(wish, link="net_gbps Flags=MAINT"), "a6") is Outcome.STALE
+
+
+def test_a_pool_that_others_are_powering_up_is_at_another_version(slurm_server: SlurmServer) -> None:
+    slurm = SlurmStage(slurm_server, interval=60.0)  # the picture is old enough to be wrong
+    try:
+        pool = next(pool for pool in slurm.observe().pools if pool.name == "a100-cloud")
+        slurm.server.run("scontrol", "update", "NodeName=vm2", "State=POWER_UP")
+        up = ScalePool(pool=pool.name, version=pool.version, nodes=pool.nodes + 1, was=pool.nodes)
+        assert apply(slurm, up) is Outcome.STALE
+        assert slurm.effects() == ()
+    finally:
+        wait_for(lambda: state_of(slurm, "vm2") == "idle", "on", 40.0)
+        slurm.server.run("scontrol", "update", "NodeName=vm2", "State=POWER_DOWN")
+        wait_for(lambda: state_of(slurm, "vm2") == "idle~", "off", 40.0)
+        slurm.finish()
+
+
+def state_of(slurm: SlurmStage, node: str) -> str:
+    return slurm.server.run("sinfo", "-h", "-n", node, "-p", "train", "-o", "%t").stdout.strip()
 
 
 def test_cloud_nodes_are_powered_up_and_down(slurm: SlurmStage) -> None:

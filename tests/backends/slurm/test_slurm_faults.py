@@ -3,6 +3,7 @@
 Effects are counted by Slurm, not by us: restarts of a job, its state, its reservations.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from test_slurm_capacity import hold
 
 from aiops.action import Action, Cordon, Effect, Migrate, Outcome, Resume, Suspend
 from aiops.backends.slurm import SlurmBackend
+from aiops.backends.slurm.commands import Answer
 from aiops.errors import ConfigError, Permanent, Unreadable
 from aiops.model import Job
 from aiops.testing.backend import ReplyLost, admit
@@ -152,9 +154,40 @@ def test_a_suspension_that_a_person_undid_is_not_repeated(slurm: SlurmStage) -> 
     assert apply(slurm, action) is Outcome.UNKNOWN
     slurm.server.run("scontrol", "suspend", job.id)
     slurm.server.run("scontrol", "resume", job.id)
-    assert slurm.backend.probe(admit(action), slurm.now()) is Effect.UNREADABLE, "in doubt: for a person"
-    assert apply(slurm, action) is Outcome.UNKNOWN
+    assert slurm.backend.probe(admit(action), slurm.now()) is Effect.ABSENT
+    assert apply(slurm, action) is Outcome.STALE, "asked again, it is not done over a person's head"
     assert slurm.server.job(job.id)["JobState"] == "RUNNING"
+
+
+def test_a_resume_that_a_person_undid_is_not_repeated(slurm: SlurmStage) -> None:
+    action, job = wish(slurm, "resume")
+    time.sleep(1.1)  # Slurm counts whole seconds
+    answers = iter((False, True))  # the mark's arrives, the resume's is lost
+    slurm.drops = lambda argv: argv[:2] == ("scontrol", "--") and argv[2] != "show" and next(answers)
+    assert apply(slurm, action) is Outcome.UNKNOWN
+    slurm.server.run("scontrol", "suspend", job.id)
+    assert slurm.backend.probe(admit(action), slurm.now()) is Effect.ABSENT
+    assert apply(slurm, action) is Outcome.STALE
+    assert slurm.server.job(job.id)["JobState"] == "SUSPENDED"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lost_answer_about_a_run_that_is_forgotten_is_closed(slurm: SlurmStage, kind: str) -> None:
+    action, job = wish(slurm, kind)
+    slurm.lose_next_reply()
+    assert apply(slurm, action) is Outcome.UNKNOWN
+    real = slurm.backend._commands._run
+
+    def forgetful(argv: Sequence[str], timeout_s: float) -> Answer:
+        if argv[:2] == ("squeue", "--json"):
+            return Answer(0, b'{"jobs": []}', "")
+        if f"--jobs={job.id}" in argv or (argv[0] == "scontrol" and job.id in argv):
+            return Answer(1, b"", "slurm_load_jobs error: Invalid job id specified")
+        return real(argv, timeout_s)
+
+    slurm.backend._commands._run = forgetful
+    assert slurm.backend.probe(admit(action), slurm.now()) is Effect.ABSENT
+    assert apply(slurm, action) is Outcome.STALE
 
 
 def moved(stage: SlurmStage, job: Job, how: str) -> None:
@@ -180,16 +213,28 @@ def test_a_run_that_moved_is_stale(slurm: SlurmStage, kind: str, how: str) -> No
     assert slurm.server.job(job.id)["Restarts"] == before["Restarts"] and slurm.effects() == ()
 
 
-def test_a_run_that_ends_between_look_and_requeue_is_not_run_again(slurm: SlurmStage) -> None:
-    action, job = wish(slurm, "preempt")
+STUBBORN = "trap '' TERM\nwhile :; do sleep 0.2; done"
+
+
+@pytest.mark.parametrize("script", ["exec sleep 600", STUBBORN], ids=["ends at once", "is still ending"])
+@pytest.mark.parametrize("verb", ["requeue", "requeuehold"])
+def test_a_run_that_ends_between_look_and_requeue_is_not_run_again(slurm: SlurmStage, verb: str, script: str) -> None:
+    job = slurm.running("--gpus=1", "-p", "train", script=script)
+    action = preempt(job, checkpointed(slurm, job).id)
+    if verb == "requeuehold":
+        target = next(name for name in ("gpu2", "gpu3") if name not in job.nodes)
+        action = Migrate(
+            job=job.id, run_id=job.run_id, on_nodes=job.nodes, to_nodes=(target,), checkpoint=action.checkpoint, gpus=1
+        )
 
     def end(argv: Sequence[str]) -> None:
-        if "requeue" in argv:
+        if verb in argv:
             slurm.before = lambda argv: None
-            moved(slurm, job, "ended")
+            slurm.server.run("scancel", job.id)
 
     slurm.before = end
-    assert apply(slurm, action) in (Outcome.STALE, Outcome.FAILED)
+    assert apply(slurm, action) is Outcome.STALE
+    slurm.server.wait_state(job.id, "CANCELLED")
     after = slurm.server.job(job.id)
     assert (after["JobState"], after["Restarts"]) == ("CANCELLED", "0")
 
