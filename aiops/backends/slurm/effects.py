@@ -134,8 +134,10 @@ class Effects:
         self._settled(row)
         self._update(row, f"ReqNodeList={','.join(name(node) for node in action.to_nodes)}")
         self._failpoint("after_place")
-        self._write("release", row.address)
-        return self._update(row, "StartTime=now")  # else Slurm waits two minutes after a requeue
+        done = self._write("release", row.address)
+        if set(action.to_nodes) & set(action.on_nodes):
+            return done  # Slurm lets it wait two minutes: a slurmd that has just ended a run refuses it, and it would FAIL
+        return self._update(row, "StartTime=now")
 
     def _requeue(self, row: JobRow, action: Requeue) -> str:
         exclude = f"ExcNodeList={','.join(name(node) for node in action.exclude_nodes)}"

@@ -101,7 +101,7 @@ def refusal(action: Slurms, view: View) -> Refusal | None:
 
 _STATES: dict[str, tuple[JobState, ...]] = {
     "request_checkpoint": (JobState.RUNNING,),
-    "preempt": (JobState.RUNNING, JobState.SUSPENDED),
+    "preempt": (JobState.RUNNING,),  # Slurm would hold a suspended run for an administrator once it is requeued
     "migrate": (JobState.RUNNING,),
     "requeue": (JobState.FAILED, JobState.HELD, JobState.CANCELLED),
     "suspend": (JobState.RUNNING,),

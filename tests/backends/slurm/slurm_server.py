@@ -278,8 +278,18 @@ class SlurmServer:
         out = self.run("scontrol", "-o", "show", "job", id, check=False).stdout
         return dict(re.findall(r"(\w[\w:/-]*)=(\S*)", out))
 
+    def logged(self, id: str) -> str:
+        """What the daemons wrote about a job, and the last that every slurmd wrote."""
+        paths = sorted((self.s / "log").glob("slurm*.log"))
+        logs = {path.name: path.read_text(errors="replace").splitlines() for path in paths}
+        about = {name: [x for x in lines if re.search(rf"JobId={id}\b|StepId={id}\b", x)] for name, lines in logs.items()}
+        return "\n".join(f"{name}: {line}" for name, lines in logs.items() for line in (*about[name][-12:], "...", *lines[-6:]))
+
     def wait_state(self, id: str, *states: str, timeout: float = 20.0) -> dict[str, str]:
-        wait_for(lambda: self.job(id).get("JobState") in states, f"job {id} to be {states}: {self.job(id)}", timeout)
+        try:
+            wait_for(lambda: self.job(id).get("JobState") in states, f"job {id} to be {states}", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.job(id)}\n{self.logged(id)}") from None
         return self.job(id)
 
     def clean(self) -> None:

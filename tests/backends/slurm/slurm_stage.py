@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurm_server import SlurmServer, found, wait_for
+from slurm_server import SlurmServer, found
 
 from aiops.backends.local.journal import effects
 from aiops.backends.slurm import SlurmBackend
@@ -114,7 +114,11 @@ class SlurmStage:
         self.server.clean()
 
     def requeue_at_once(self, id: str) -> None:
-        """Slurm lets a requeued job wait two minutes; a test does not."""
+        """Slurm lets a requeued job wait two minutes; a test two seconds.
+
+        A slurmd that ended a run refuses ("Job credential revoked") to start it again within the same second: it would FAIL.
+        """
         self.server.wait_state(id, "PENDING")
-        self.server.run("scontrol", "update", f"JobId={id}", "StartTime=now")
-        wait_for(lambda: self.server.job(id).get("JobState") == "RUNNING", f"job {id} to run again", 20.0)
+        self.server.run("scontrol", "release", id, check=False)  # one that was suspended is held by Slurm
+        self.server.run("scontrol", "update", f"JobId={id}", "StartTime=now+2")
+        self.server.wait_state(id, "RUNNING")

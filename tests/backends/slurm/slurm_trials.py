@@ -40,6 +40,7 @@ class Trials:
         self.wrong: list[str] = []
         self.double: list[str] = []
         self.stage_faults: list[str] = []
+        self.let_go: set[tuple[str, str]] = set()
         self.past: dict[str, set[str]] = {}
 
     def fill(self) -> list[Job]:
@@ -51,7 +52,12 @@ class Trials:
                 self.past.setdefault(job.id, set()).add(job.run_id)
             waiting = [job for job in jobs if job.state is JobState.QUEUED]
             for job in waiting:
-                self.stage.server.run("scontrol", "update", f"JobId={job.id}", "StartTime=now", check=False)
+                if job.run_id.endswith("-0") or (job.id, job.run_id) in self.let_go:
+                    continue  # at once, a slurmd that has just ended the run would refuse it: it would be FAILED
+                if not self.stage.server.run(
+                    "scontrol", "update", f"JobId={job.id}", "StartTime=now+2", check=False
+                ).returncode:
+                    self.let_go.add((job.id, job.run_id))
             usable = [job for job in jobs if job.state in (JobState.RUNNING, JobState.SUSPENDED)]
             for job in usable:
                 if int(job.run_id.partition("-")[2]) >= 4:  # MaxBatchRequeue is 5
