@@ -50,13 +50,9 @@ class Trials:
             jobs = self.stage.observe().jobs
             for job in jobs:
                 self.past.setdefault(job.id, set()).add(job.run_id)
-            waiting = [job for job in jobs if job.state is JobState.QUEUED]
-            for job in waiting:
-                if job.run_id.endswith("-0") or (job.id, job.run_id) in self.let_go:
-                    continue  # at once, a slurmd that has just ended the run would refuse it: it would be FAILED
-                if not self.stage.server.run(
-                    "scontrol", "update", f"JobId={job.id}", "StartTime=now+2", check=False
-                ).returncode:
+            for job in jobs:
+                waits = job.state in (JobState.QUEUED, JobState.HELD) and not job.run_id.endswith("-0")
+                if waits and (job.id, job.run_id) not in self.let_go and self.lets_go(job):
                     self.let_go.add((job.id, job.run_id))
             usable = [job for job in jobs if job.state in (JobState.RUNNING, JobState.SUSPENDED)]
             for job in usable:
@@ -70,6 +66,12 @@ class Trials:
                 return usable
             time.sleep(0.05)
         raise AssertionError("no jobs to try on")
+
+    def lets_go(self, job: Job) -> bool:
+        """Not at once: a slurmd that has just ended the run would refuse it, and it would be FAILED."""
+        server = self.stage.server
+        server.run("scontrol", "release", job.id, check=False)  # one that was suspended is held by Slurm
+        return not server.run("scontrol", "update", f"JobId={job.id}", "StartTime=now+2", check=False).returncode
 
     def look(self) -> Sight:
         raw = orjson.loads(self.stage.server.run("squeue", "--json").stdout)["jobs"]

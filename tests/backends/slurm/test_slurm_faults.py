@@ -239,6 +239,13 @@ def test_a_run_that_ends_between_look_and_requeue_is_not_run_again(slurm: SlurmS
     assert (after["JobState"], after["Restarts"]) == ("CANCELLED", "0")
 
 
+def test_a_suspended_run_is_not_preempted(slurm: SlurmStage) -> None:
+    action, job = wish(slurm, "preempt")
+    slurm.server.run("scontrol", "suspend", job.id)
+    assert apply(slurm, action) is Outcome.STALE, "once requeued, Slurm would hold it for an administrator"
+    assert slurm.server.job(job.id)["JobState"] == "SUSPENDED"
+
+
 def test_a_hold_whose_answer_is_lost_is_made_once(slurm: SlurmStage) -> None:
     action = hold(slurm)
     slurm.lose_next_reply()
