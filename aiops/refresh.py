@@ -6,6 +6,7 @@ gets a row: the fallback, with the reason. Knows nothing of policies; the loop o
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -40,6 +41,10 @@ RECENT_FORECAST_S = 900.0
 """Older forecasts warn of nothing: three refreshes were missed."""
 
 
+Model = bytes
+"""A `Learnt`, pickled by the worker that made it: the daemon carries it unopened, else it would have scikit-learn in memory."""
+
+
 class Shelf(SeriesStore, Records, Protocol):
     """What a refresh reads and writes: series in, forecasts and findings out."""
 
@@ -50,7 +55,7 @@ class Refresher:
     def __init__(self, shelf: Shelf, plan: Plan | None = None, executor: Executor | None = None) -> None:
         self.shelf, self.plan = shelf, plan or Plan()
         self._executor: Executor = executor or Workers()
-        self._learnt: Learnt | None = None
+        self._learnt: Model | None = None
         self._learn_at, self._trouble = -np.inf, ""
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
@@ -111,7 +116,7 @@ class Refresher:
         prophet = len(panel) <= self.plan.prophet_series
         return learn_panel, tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), self.plan, prophet, self._learnt
 
-    def _adopt(self, learnt: Learnt | None, trouble: str, end: float) -> None:
+    def _adopt(self, learnt: Model | None, trouble: str, end: float) -> None:
         """A new model holds from the next forecast on; after a failure yesterday's is better than none."""
         self._learnt, self._trouble = learnt or self._learnt, trouble
         self._learn_at = end + (self.plan.refit_s if learnt is not None else min(RETRY_S, self.plan.refit_s))
@@ -132,14 +137,20 @@ def perform(work: Callable[..., Any], *task: Any) -> Any:
     return work(*task)
 
 
-def learn_panel(panel: Sequence[Grid], plan: Plan, prophet: bool, before: Learnt | None) -> Learnt:
+def learn_panel(panel: Sequence[Grid], plan: Plan, prophet: bool, before: Model | None) -> Model:
     """Fit on a panel; runs in a worker. Prophet only where series are few enough to be pools and services."""
-    return learn(panel, plan.ask, plan.calendar, panel if prophet else (), before)
+    return pickle.dumps(learn(panel, plan.ask, plan.calendar, panel if prophet else (), opened(before) if before else None))
 
 
-def say_group(panel: Sequence[Grid], plan: Plan, learnt: Learnt, said: Said | None) -> Judged:
+def say_group(panel: Sequence[Grid], plan: Plan, model: Model, said: Said | None) -> Judged:
     """Forecast one group; runs in a worker."""
-    return say(panel, plan.ask, plan.calendar, learnt, said)
+    return say(panel, plan.ask, plan.calendar, opened(model), said)
+
+
+def opened(model: Model) -> Learnt:
+    """What `learn_panel` made, in this process; only ever our own bytes, which were never on disk."""
+    learnt: Learnt = pickle.loads(model)  # noqa: S301
+    return learnt
 
 
 def keep_choice(made: Sequence[Forecast], accepted: frozenset[str]) -> tuple[Forecast, ...]:

@@ -10,7 +10,7 @@ from aiops.errors import ConfigError
 from aiops.forecast.trend import Calendar
 from aiops.foresight import Foresight
 from aiops.model import Query, Series, SeriesKey
-from aiops.refresh import Refresher
+from aiops.refresh import Refresher, opened
 from aiops.settings import Settings
 from aiops.wiring import assemble, check
 from aiops.workers import DaskWorkers, Workers
@@ -147,5 +147,5 @@ def test_a_known_event_raises_what_is_foreseen_for_it_and_a_silent_series_gets_n
     assert known.target == plain.target == "load"
     ahead = NOW + 300.0 * np.arange(1, 7)
     key = SeriesKey("load")
-    assert (after._learnt.shapes[key].at(ahead) - before._learnt.shapes[key].at(ahead)).min() > 50
+    assert (opened(after._learnt).shapes[key].at(ahead) - opened(before._learnt).shapes[key].at(ahead)).min() > 50
     assert known.at_quantile(0.9)[-1] != plain.at_quantile(0.9)[-1]
