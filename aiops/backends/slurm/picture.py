@@ -152,7 +152,8 @@ def _pools(nodes: Iterable[Node], found: Iterable[NodeRow]) -> Iterable[Pool]:
 def _queues(seen: Picture) -> Iterable[Queue]:
     gpus = Counter({row.name: gres.asked_gpus(row.gres)[0] for row in seen.nodes})
     for name, members in sorted(seen.partitions.items()):
-        yield Queue(name=name, quota_gpus=sum(gpus[node] for node in members))
+        # Neither lends nor borrows: a job in another partition does not show whose it was, so no loan could be called back.
+        yield Queue(name=name, quota_gpus=sum(gpus[node] for node in members), lends=False, borrows=False)
 
 
 def _links(seen: Picture, settings: SlurmSettings) -> Iterable[Link]:

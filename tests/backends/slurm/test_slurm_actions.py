@@ -78,6 +78,7 @@ def test_the_whole_cluster_is_seen(slurm: SlurmStage) -> None:
     seen = slurm.observe()
     assert {node.name for node in seen.nodes} >= {"gpu1", "gpu2", "gpu3"}
     assert {queue.name for queue in seen.queues} == {"train", "urgent"}
+    assert not any(queue.lends or queue.borrows for queue in seen.queues), "a loan that does not show cannot be called back"
     links = {link.name: link for link in seen.links}
     assert set(links) == {"store_gbps", "net_gbps"}, "a licence that is no bandwidth is no link"
     assert links["store_gbps"].capacity_bytes_per_s == 40 * 125e6 and not links["store_gbps"].enforced
