@@ -107,7 +107,7 @@ class SeriesConformance:
             assert len(store.read(query, T0)) == count, why
 
     def test_a_pattern_that_is_none_or_that_may_never_end_is_the_users_error(self, store: Store) -> None:
-        for pattern in ("(", "a" * 1000, "(a+)+b"):
+        for pattern in ("(", "a?" * 500, "(a+)+b"):
             with refused(UserError):
                 store.read(Query(metric="m", matchers=(Matcher("l", pattern, Match.REGEX),), window_s=60.0), T0)
 

@@ -16,7 +16,7 @@ from aiops.action import Action, Cordon, Effect, Migrate, Outcome, Resume, Suspe
 from aiops.backends.slurm import SlurmBackend
 from aiops.backends.slurm.commands import Answer
 from aiops.errors import ConfigError, Permanent, Unreadable
-from aiops.model import Job
+from aiops.model import Job, NodeState
 from aiops.testing.backend import ReplyLost, admit
 
 pytestmark = pytest.mark.real
@@ -44,16 +44,17 @@ RESTARTS = {"suspend": "0", "resume": "0", "preempt": "1", "migrate": "1"}
 
 def until_told(stage: SlurmStage, action: Action, id: str = "a1") -> Outcome:
     """What the ledger does with an open entry: look, and send again only where a look proves the effect absent."""
-    outcome = Outcome.UNKNOWN
+    answer = "no answer"
     for _ in range(5):
         effect = stage.backend.probe(admit(action, id=id), stage.now())
         if effect is Effect.PRESENT:
             return Outcome.ALREADY
         if effect is Effect.ABSENT:
-            outcome = stage.backend.apply(admit(action, id=id), stage.now()).outcome
-            if outcome in (Outcome.DONE, Outcome.ALREADY):
-                return outcome
-    raise AssertionError(f"never told: {effect} {outcome}")
+            receipt = stage.backend.apply(admit(action, id=id), stage.now())
+            answer = f"{receipt.outcome}: {receipt.detail}"
+            if receipt.outcome in (Outcome.DONE, Outcome.ALREADY):
+                return receipt.outcome
+    raise AssertionError(f"never told: {effect}, {answer}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,9 +142,14 @@ def test_kill_9_of_slurmctld_mid_action(fragile: SlurmStage, kind: str) -> None:
     with pytest.raises(Unreadable):
         slurm.observe()
     slurm.server.start_controller()
-    wait_for(lambda: "*" not in slurm.server.run("sinfo", "-h", "-o", "%t").stdout, "answering nodes", 20.0)
     slurm.section["timeout"] = 5.0
     slurm.restart()
+    # a node is in service again once it has answered the new slurmctld: until then a move to it is STALE, and rightly so
+    wait_for(
+        lambda: {node.state for node in slurm.observe().nodes if node.name.startswith("gpu")} == {NodeState.READY},
+        "nodes in service",
+        30.0,
+    )
     assert until_told(slurm, action) in (Outcome.DONE, Outcome.ALREADY)
     assert slurm.server.wait_state(job.id, GOAL[kind])["Restarts"] == RESTARTS[kind]
 
