@@ -30,7 +30,7 @@ def replay(
     config: Config = None,
 ) -> int:
     """Decide again on every recorded cycle; exit status 1 if any differs from what was recorded."""
-    first, last = _time(since, 0.0), _time(until, 1e12)
+    first, last = _time("--from", since, 0.0), _time("--to", until, 1e12)
     if first > last:
         raise UserError(f"--from {since} is after --to {until}")
     store = _open(config, data_dir)
@@ -92,15 +92,15 @@ def _open(config: Path | None, data_dir: Path | None) -> Store:
     return existing_store(read(config, {"data_dir": data_dir}))
 
 
-def _time(text: str | None, default: float) -> float:
+def _time(flag: str, text: str | None, default: float) -> float:
     if text is None:
         return default
     try:
         moment = _unix(text)
     except (ValueError, OverflowError):
-        raise UserError(f"expected ISO 8601 or Unix seconds, found {text!r}") from None
+        raise UserError(f"{flag}: expected ISO 8601 or Unix seconds, found {text!r}") from None
     if not math.isfinite(moment):
-        raise UserError(f"expected a moment, found {text!r}")
+        raise UserError(f"{flag}: expected a moment, found {text!r}")
     return moment
 
 

@@ -105,9 +105,9 @@ def test_a_window_of_time_can_be_replayed_alone(recorded: tuple[Path, str], caps
 @pytest.mark.parametrize(
     ("since", "until", "says"),
     [
-        ("yesterday", None, "expected ISO 8601"),
-        ("nan", None, "expected a moment"),
-        (None, "inf", "expected a moment"),
+        ("yesterday", None, "--from: expected ISO 8601"),
+        ("nan", None, "--from: expected a moment"),
+        (None, "inf", "--to: expected a moment"),
         ("1e300000", None, "expected a moment"),
         ("200", "100", "is after"),
     ],
