@@ -24,8 +24,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aiops.action import Admission, Decision, ScaleService
+from aiops.backends.journal import effects
 from aiops.backends.local import LocalBackend
-from aiops.backends.local.journal import effects
 from aiops.clock import SystemClock
 from aiops.errors import Unreadable
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aiops.action import Decision, Mode, Preempt
-from aiops.backends.local.checkpoint import Proofs
+from aiops.backends.checkpoint import Proofs
 from aiops.decide.admit import admit
 from aiops.decide.core import decide
 from aiops.decide.limits import Limits

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from aiops.action import Action, Cordon, Decision, LimitBandwidth, ReserveBandwidth, ScaleService, TuneJob, Uncordon
+from aiops.backends.journal import Journal
 from aiops.backends.local import LocalBackend
 from aiops.backends.local.declare import read
-from aiops.backends.local.journal import Journal
 from aiops.model import Cluster, JobState, NodeState
 from aiops.snapshot import Need, Snapshot
 

@@ -8,7 +8,7 @@ from checkpoints import NOW, POLICIES, campaign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops.backends.local.checkpoint import Proofs
+from aiops.backends.checkpoint import Proofs
 from aiops.decide import admit as gates
 from aiops.decide.gates import proven
 from aiops.model import Checkpoint

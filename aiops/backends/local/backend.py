@@ -27,9 +27,9 @@ from aiops.action import (
     SetPowerLimit,
     target,
 )
+from aiops.backends.journal import Journal
 from aiops.backends.local import changes, endpoints, evidence, machine, picture, power, preconditions
 from aiops.backends.local.declare import LocalSettings, read
-from aiops.backends.local.journal import Journal
 from aiops.backends.local.state import Phase
 from aiops.backends.local.supervise import Supervisor
 from aiops.clock import SystemClock

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiops import codec
-from aiops.backends.local import disk
+from aiops.backends import disk
 from aiops.backends.local.declare import ServiceSpec
 from aiops.backends.local.state import Phase, State, Unit
 

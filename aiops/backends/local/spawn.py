@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiops.backends.local import disk, process
+from aiops.backends import disk
+from aiops.backends.local import process
 from aiops.backends.local.process import Identity
 from aiops.backends.local.state import Phase, Unit
 

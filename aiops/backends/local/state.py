@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from aiops import codec
-from aiops.backends.local import disk
+from aiops.backends import disk
 from aiops.backends.local.process import Identity
 from aiops.errors import Unreadable
 from aiops.model import Checkpoint, JobState, NodeState

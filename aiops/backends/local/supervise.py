@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from aiops import codec
-from aiops.backends.local import checkpoint, disk, drain, endpoints, jobs, machine, services, steady
+from aiops.backends import checkpoint, disk
+from aiops.backends.local import drain, endpoints, jobs, machine, services, steady
+from aiops.backends.local.bell import Bell, ring
 from aiops.backends.local.cgroups import Cgroups
 from aiops.backends.local.declare import Health, LocalSettings, Run
 from aiops.backends.local.health import Checks
@@ -206,8 +208,9 @@ class Supervisor:
         control = self.control(job)
         if job.requested and job.requested_at is not None:
             spec = self.settings.jobs.get(job.id)
-            bell = checkpoint.Bell(leader=unit.identity, declared=spec.checkpoint_signal if spec else "")
-            checkpoint.request(control, (job.requested, job.run_id, job.requested_at), bell)
+            bell = Bell(leader=unit.identity, declared=spec.checkpoint_signal if spec else "")
+            if checkpoint.ask(control, job.requested, job.run_id, job.requested_at):
+                ring(control, job.run_id, bell)
         if job.knobs and disk.read(control / "knobs.json") != dict(job.knobs):
             disk.write(control / "knobs.json", job.knobs)
         if unit.identity is None:

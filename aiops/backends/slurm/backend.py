@@ -31,7 +31,7 @@ from aiops.action import (
     Uncordon,
     target,
 )
-from aiops.backends.local.journal import Journal
+from aiops.backends.journal import Journal
 from aiops.backends.slurm import evidence, marks, picture, preconditions
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system

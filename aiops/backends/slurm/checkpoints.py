@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from aiops.backends.local import checkpoint, disk
+from aiops.backends import checkpoint, disk
 from aiops.backends.slurm.commands import Commands, Refused
 from aiops.backends.slurm.declare import SlurmSettings
 from aiops.backends.slurm.rows import JobRow
@@ -48,7 +48,7 @@ class Checkpoints:
         place = self.directory(row)
         if place is None or not place.is_dir():
             raise Refused("this job has no control directory: it takes no requests")
-        checkpoint.request(place, (id, str(row.restarts), now), None)
+        checkpoint.ask(place, id, str(row.restarts), now)
         client = disk.read(place / "checkpoint-client.json") or {}
         bell = _SIGNALS.get(client.get("signal", 0)) if client.get("run_id") == str(row.restarts) else None
         if self._settings.signal == "off" or bell is None:

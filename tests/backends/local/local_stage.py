@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
+from aiops.backends.journal import effects
 from aiops.backends.local import LocalBackend, process
-from aiops.backends.local.journal import effects
 from aiops.backends.local.process import Identity
 from aiops.clock import SystemClock
 from aiops.model import Cluster

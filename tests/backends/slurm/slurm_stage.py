@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_server import SlurmServer, found
 
-from aiops.backends.local.journal import effects
+from aiops.backends.journal import effects
 from aiops.backends.slurm import SlurmBackend
 from aiops.backends.slurm.commands import Answer
 from aiops.clock import SystemClock

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from aiops.backends.local import disk
+from aiops.backends import disk
 from aiops.errors import Unreadable
 
 _KEPT = 20_000  # ids; only an open ledger entry is ever asked again, each target has one, and it is closed within a day

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aiops.backends.local.journal import Journal, effects
+from aiops.backends.journal import Journal, effects
 from aiops.errors import Unreadable
 from aiops.testing.backend import ReplyLost
 

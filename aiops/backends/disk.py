@@ -1,4 +1,4 @@
-"""Whole files or none: how every file of the local backend is written and read."""
+"""Whole files or none: how a backend writes and reads the files that it and its jobs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoint protocol of docs/jobs.md, seen from the backend: ask, read the acknowledgement, verify the proof.
+"""The checkpoint protocol of docs/jobs.md, seen from a backend: ask, read the acknowledgement, verify the proof.
 
 A proof counts when this run wrote it, it says complete, and every file in its manifest has the size and SHA-256 stated.
 What a job writes is hostile until parsed. Checkpoints are never opened for anything but hashing.
@@ -7,16 +7,13 @@ What a job writes is hostile until parsed. Checkpoints are never opened for anyt
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 import stat
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiops.backends.local import disk, process
-from aiops.backends.local.process import Identity
+from aiops.backends import disk
 from aiops.model import Checkpoint
 
 _SKEW_S = 5.0  # a job's clock is this machine's: an acknowledgement from further ahead is not believed
@@ -35,37 +32,13 @@ class Ack:
     files: tuple[tuple[str, int, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bell:
-    """How a run is told that a request lies there: the process that was started, and the signal declared for it (or '')."""
-
-    leader: Identity | None
-    declared: str = ""
-
-
-def request(control: Path, ask: tuple[str, str, float], bell: Bell | None) -> None:
-    """Write the request (id, run_id, at) and ring the bell if the run listens; a repeat rings no second time."""
-    id_, run_id, at = ask
+def ask(control: Path, id: str, run_id: str, at: float) -> bool:
+    """Write a request where the run looks for one; False, and nothing written, where this request lies there already."""
     path = control / "checkpoint-request.json"
-    if (disk.read(path) or {}).get("id") == id_:
-        return
-    disk.write(path, {"id": id_, "run_id": run_id, "at": at})
-    listener = _listener(control, run_id, bell) if bell is not None else None
-    if listener is not None and process.survives(*listener):
-        os.kill(*listener)
-
-
-def _listener(control: Path, run_id: str, bell: Bell) -> tuple[int, signal.Signals] | None:
-    """Which process takes which signal: what the run's client said, else the leader and the declared one; None: neither."""
-    if bell.leader is None:
-        return None
-    match disk.read(control / "checkpoint-client.json"):
-        case {"pid": int(pid), "signal": int(number), "run_id": str(run)} if run == run_id:
-            seen = process.stat(pid)
-            ours = seen is not None and seen.session == bell.leader.pid and number in (signal.SIGUSR1, signal.SIGUSR2)
-            return (pid, signal.Signals(number)) if ours else None
-    alive = bell.declared and process.alive(bell.leader, bell.leader.boot_id)
-    return (bell.leader.pid, signal.Signals[f"SIG{bell.declared}"]) if alive else None
+    if (disk.read(path) or {}).get("id") == id:
+        return False
+    disk.write(path, {"id": id, "run_id": run_id, "at": at})
+    return True
 
 
 def speaks(control: Path, run_id: str) -> bool:
