@@ -66,14 +66,20 @@ def distrust(forecast: Forecast | None, now: float, max_age_s: float) -> str:
         return forecast.refused
     if not 0 <= now - forecast.made_at <= max_age_s:
         return f"forecast is {now - forecast.made_at:.0f} s old"
+    if not len(forecast.times) or forecast.times[-1] <= now:
+        return "forecast has come to its end"
     return "" if np.isfinite(forecast.values).all() and (forecast.values >= 0).all() else "forecast is absurd"
 
 
 def demand(forecast: Forecast, now: float, lead_s: float, quantile: float) -> float:
-    """Largest forecast demand in [now, now + lead], linear between forecast points."""
-    inside = forecast.times[(forecast.times > now) & (forecast.times < now + lead_s)]
-    moments = np.concatenate([[now], inside, [now + lead_s]])
-    return float(np.interp(moments, forecast.times, forecast.at_quantile(quantile)).max())
+    """Largest forecast demand in [now, now + lead]: a point is the mean of the step that ends at its time, not a moment.
+
+    A line between the points would smear a square rise over a whole step and meet it half a step late.
+    """
+    ends = forecast.times
+    starts = np.concatenate([[forecast.made_at], ends[:-1]])
+    reached = (ends > now) & (starts <= now + lead_s)
+    return float(forecast.at_quantile(quantile)[reached].max())
 
 
 def lead(start_s: tuple[float, ...], default: tuple[float, int], period_s: float) -> tuple[float, str]:

@@ -31,9 +31,9 @@ def flat(value: float, seconds: float = 330.0, ends: float = NOW) -> Series:
     return Series(key=LOAD, times=times, values=np.full(len(times), value))
 
 
-def ahead(value: float, made_at: float = NOW - 60.0, refused: str | None = None) -> Forecast:
-    times = made_at + 300.0 * np.arange(1, 7)
-    values = np.tile([[value * 0.8], [value]], (1, 6))
+def ahead(value: float, made_at: float = NOW - 60.0, refused: str | None = None, steps: int = 6) -> Forecast:
+    times = made_at + 300.0 * np.arange(1, steps + 1)
+    values = np.tile([[value * 0.8], [value]], (1, steps))
     return Forecast(
         target=str(LOAD),
         made_at=made_at,
@@ -116,6 +116,7 @@ def test_a_forecast_keeps_what_it_will_need_but_the_reactive_rule_would_drop() -
         (ahead(500.0, made_at=NOW - 3600.0), "old"),
         (ahead(500.0, made_at=NOW + 60.0), "old"),
         (ahead(-500.0), "absurd"),
+        (ahead(500.0, steps=2, made_at=NOW - 600.0), "come to its end"),
     ],
 )
 def test_a_forecast_that_is_refused_old_or_absurd_changes_nothing(forecast: Forecast, why: str) -> None:
@@ -169,12 +170,23 @@ def test_the_lead_is_measured_once_there_are_five_starts() -> None:
     assert "5 starts" in source
 
 
-def test_demand_is_the_largest_on_the_way_and_linear_between_points() -> None:
+@pytest.mark.parametrize(
+    ("at", "lead_s", "largest"),
+    [
+        pytest.param(0.0, 200.0, 10.0, id="the step that runs now, and no other"),
+        pytest.param(0.0, 299.0, 10.0, id="one second short of the rise: nothing of it is smeared into the step before"),
+        pytest.param(0.0, 300.0, 70.0, id="the rise begins where the step before ends: all of it, not half"),
+        pytest.param(240.0, 60.0, 70.0, id="a start of a minute is ordered a minute before"),
+        pytest.param(450.0, 60.0, 70.0, id="in the middle of the step it still holds"),
+        pytest.param(600.0, 60.0, 20.0, id="what has passed is not ahead"),
+        pytest.param(600.0, 900.0, 30.0, id="the largest of all steps on the way"),
+        pytest.param(1790.0, 900.0, 20.0, id="beyond the end: the last that is known"),
+    ],
+)
+def test_demand_is_the_largest_mean_of_the_steps_that_a_start_reaches(at: float, lead_s: float, largest: float) -> None:
     forecast = ahead(10.0, made_at=NOW)
-    forecast.values[1] = [10.0, 70.0, 10.0, 10.0, 10.0, 10.0]
-    assert demand(forecast, NOW, 300.0, 0.9) == pytest.approx(10.0)
-    assert demand(forecast, NOW, 450.0, 0.9) == pytest.approx(40.0)
-    assert demand(forecast, NOW, 900.0, 0.9) == pytest.approx(70.0)
+    forecast.values[1] = [10.0, 70.0, 20.0, 20.0, 30.0, 20.0]
+    assert demand(forecast, NOW + at, lead_s, 0.9) == pytest.approx(largest)
 
 
 def test_the_average_smooths_one_scrape_and_the_peak_remembers() -> None:

@@ -60,7 +60,7 @@ def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
     """Forecasts of every service's load each five minutes of the span, each from what was known by then alone."""
     plan = Plan()
     step = int(plan.step_s)
-    past = Past(sampled(stage.loads, step))
+    past = Past(scraped(stage.loads))
     refresher = Refresher(past, plan, executor=Here())
     query = Query(metric="service_requests_per_second", window_s=plan.history_s)
     made: list[Forecast] = []
@@ -71,15 +71,11 @@ def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
     return tuple(made)
 
 
-def sampled(loads: Loads, step: int) -> list[Series]:
-    """The last scraped sample of every `step` seconds of the clock: what the daemon's grids are made of."""
-    begin = int(loads.start)
-    ends = np.arange(-(-(begin + SCRAPE_S) // step) * step, begin + loads.seconds + 1, step) - begin
+def scraped(loads: Loads) -> list[Series]:
+    """Every sample that the daemon would have stored: the refresher makes its own means of them, as it does live."""
+    most = loads.seconds // SCRAPE_S
+    times = loads.start + SCRAPE_S * np.arange(1, most + 1, dtype=np.float64)
     return [
-        Series(
-            key=load_key(name),
-            times=loads.start + ends.astype(np.float64),
-            values=np.array([rates[end - SCRAPE_S : end].mean() for end in ends], dtype=np.float64),
-        )
+        Series(key=load_key(name), times=times, values=rates[: most * SCRAPE_S].reshape(most, SCRAPE_S).mean(axis=1))
         for name, rates in sorted(loads.rates.items())
     ]
