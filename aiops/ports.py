@@ -85,8 +85,9 @@ class Diagnoser(Protocol):
     ) -> Sequence[Finding]:
         """Findings that hold at `now`, best first; empty when all is well; `Cause.UNKNOWN` is a legal answer.
 
-        `known` is the last diagnosis: what still holds keeps its id and its first `since`, however long it lasts.
-        `forecasts` are those of the last hour for series that are given: what they foresaw is no anomaly.
+        `known` are the findings of the last hour: what still holds keeps its id and its first `since`, however long it
+        lasts, and the time in which a fault was at work is not what is usual. `forecasts` are those of the last hour for
+        series that are given: what they foresaw is no anomaly, what they did not is one.
         """
         ...
 

@@ -29,7 +29,7 @@ GROUP = 500
 
 
 FORESEEN_S = 3600.0
-"""A forecast reaches half an hour ahead: an older one says nothing of now."""
+"""A forecast reaches half an hour ahead: an older one says nothing of now. A diagnosis, too, looks back for an hour."""
 
 LEARN_SERIES = 1250
 """Series that learning sees, evenly picked: with the fewest moments of each they fill `regression.MAX_ROWS`."""
@@ -192,7 +192,7 @@ def refresh_findings(
     now, queries = ask
     series = [s for query in queries for s in shelf.read(query, now)]
     findings: list[Finding] = []
-    known, made = shelf.findings(), foreseen(shelf, {str(one.key) for one in series}, now)
+    known, made = shelf.finding_history(now - FORESEEN_S, now), foreseen(shelf, {str(one.key) for one in series}, now)
     for diagnoser in diagnosers:
         findings += diagnoser.diagnose(cluster, series, now, known, made)
     findings += warnings_at(shelf, now)

@@ -40,7 +40,7 @@ class Shelf:
     def put_findings(self, at, findings):
         self.findings_put.append((at, tuple(findings)))
 
-    def findings(self):
+    def finding_history(self, since, until):
         return self.findings_put[-1][1] if self.findings_put else ()
 
 

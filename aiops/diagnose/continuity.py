@@ -28,8 +28,10 @@ ENDS_BY_ITSELF = (Cause.LOAD_CHANGE, Cause.EXHAUSTION)
 
 def continued(found: Sequence[Finding], known: Sequence[Finding], rich: Rich, now: float) -> tuple[Finding, ...]:
     """The findings with the ids and beginnings that they had before, and those of `known` that still hold though unseen."""
-    before = {(one.cause, one.subject): one for one in known if 0 <= now - one.at <= LOST_S}
-    held = tuple(_held(found, before.values(), rich, now))
+    recent = sorted((one for one in known if 0 <= now - one.at <= LOST_S), key=lambda one: one.at)
+    before = {(one.cause, one.subject): one for one in recent}
+    newest = [one for one in before.values() if one.at == recent[-1].at]  # what it did not hold ended or was revised
+    held = tuple(_held(found, newest, rich, now))
     unexplained = {one.sli for one in held if one.sli is not None}
     kept = [one for one in found if not (one.cause is Cause.UNKNOWN and one.sli in unexplained)]
     return (*(_renamed(one, before.get((one.cause, one.subject))) for one in kept), *held)

@@ -11,18 +11,24 @@ from aiops.diagnose.analysis import Analysis, examine
 from aiops.diagnose.continuity import continued
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.facts import Facts, recent_facts
-from aiops.diagnose.foreseen import Foreseen, as_foreseen, by_row
+from aiops.diagnose.foreseen import Foreseen, against, as_foreseen, by_row
 from aiops.diagnose.graph import Graph
-from aiops.diagnose.live import needs, places, to_graph, to_panel, with_tenants
+from aiops.diagnose.live import needs, places, to_graph, to_panel
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.report import Hypothesis
 from aiops.diagnose.resources import Claim
+from aiops.diagnose.scheduler import with_idle, with_queues, with_tenants
+from aiops.diagnose.usual import without_faults
 from aiops.diagnose.watch import host_claims
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Evidence, Finding, Forecast, Query, Series
 
 MAX_SLIS = 200
 """SLIs examined per refresh, most deviating first: 200 jobs of 100 rows each take about a second."""
+SLIS = (Role.STEP, Role.LATENCY, Role.QUEUE_WAIT, Role.IDLE)
+"""What is examined: a job's step time (its GPUs' idle share where it tells none), a service's latency, a queue's wait."""
+SPEEDS = (Role.STEP, Role.LATENCY)
+"""SLIs that are a finding without a cause, too: what waits or idles for no reason that can be named may have nothing to do."""
 WATCH_CONFIDENCE = 0.6
 """Of a host's own limits, without an SLI that suffers: likely right about the resource, silent about the harm."""
 
@@ -55,39 +61,44 @@ class CausalDiagnoser:
         panel = to_panel(cluster, [one for one in series if len(one.times)])
         if panel is None or len(panel.until(now).times) < 3:
             return ()
-        panel = with_tenants(panel, cluster)
+        panel = with_queues(with_tenants(panel, cluster), cluster)
         graph = to_graph(cluster, panel)
+        panel = with_idle(panel, graph)
         rich = enrich(panel.until(now), graph)
-        found = {finding.id: finding for finding in _watch_findings(rich, graph, now)}
-        foreseen = by_row(forecasts, places(cluster, series), now) if forecasts else {}
-        for finding in _sli_findings(rich, graph, now, foreseen):
+        usual = without_faults(rich, graph, known, now)
+        found = {finding.id: finding for finding in _watch_findings(usual, graph, now)}
+        foreseen = by_row(forecasts, places(cluster, series)) if forecasts else {}
+        for finding in _sli_findings(usual, graph, now, foreseen):
             found[finding.id] = finding  # the same cause with a victim is the better finding
         lasting = continued(tuple(found.values()), known, rich, now)
         return tuple(sorted(lasting, key=lambda finding: (-finding.confidence, -finding.score, finding.id)))
 
 
-def _sli_findings(rich: Rich, graph: Graph, now: float, foreseen: Foreseen) -> Iterator[Finding]:
+def _sli_findings(measured: Rich, graph: Graph, now: float, foreseen: Foreseen) -> Iterator[Finding]:
+    rich, bands = against(measured, foreseen)
     facts = recent_facts(rich, graph, now)
-    slis = [row for role in (Role.STEP, Role.LATENCY, Role.QUEUE_WAIT) for row in facts.rows(role) if facts.z(row) > 0]
+    slis = [row for role in SLIS for row in facts.rows(role) if facts.z(row) > 0]
     for row in sorted(slis, key=lambda row: -facts.z(row))[:MAX_SLIS]:
         entity = facts.entity(row)
         if entity.partition(":")[0] not in ("job", "service", "queue"):
             continue
-        made = foreseen.get((entity, rich.panel.metrics[row]))
-        if as_foreseen(made, rich.panel.times, rich.panel.values[row], rich.meanings[row].worse):
+        if row in bands and as_foreseen(bands[row], measured.panel, row, rich.meanings[row].worse):
             continue
         scope = graph.upstream(entity)
         keep = np.flatnonzero([name in scope for name in rich.panel.entities])
         part = Rich(panel=rich.panel.take(keep), meanings=tuple(rich.meanings[i] for i in keep))
         analysis = examine(part, graph, now, int(np.searchsorted(keep, row)))
-        if analysis.noticed and analysis.facts.window.clear:  # every 30 s, on every SLI: only what is beyond doubt
+        if not (analysis.noticed and analysis.facts.window.clear):
+            continue  # every 30 s, on every SLI: only what is beyond doubt
+        if analysis.report.verdict is not Cause.UNKNOWN or rich.meanings[row].role in SPEEDS:
             yield _finding(analysis, now)
 
 
 def _finding(analysis: Analysis, now: float) -> Finding:
     report = analysis.report
     first = report.causes[0]
-    subject = first.entity if report.verdict is not Cause.UNKNOWN else (report.sli or "").partition(":")[0]
+    victim = analysis.facts.entity(analysis.facts.sli) if analysis.facts.sli is not None else first.entity
+    subject = first.entity if report.verdict is not Cause.UNKNOWN else victim
     return Finding(
         id=f"{report.verdict.value}:{subject}",
         at=now,

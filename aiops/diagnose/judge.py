@@ -26,7 +26,9 @@ SUSPECT_SCORE = 2.0
 """Least score of the first suspect where the SLI did get worse: a tail of one in fifty alone."""
 SENSOR_S = 8.0
 """'Now' for a sensor: it breaks from one reading to the next, and the answer is due in 10 s."""
-NO_SERVICE = frozenset({"gpu", "loader", "volume", "nic", "link", "host", "collective", "job", "stage", "tenant", "rank"})
+NO_SERVICE = frozenset(
+    {"gpu", "loader", "volume", "nic", "link", "host", "collective", "job", "stage", "tenant", "rank", "queue"}
+)
 """Types of entities that are no services."""
 LEAD = 0.35
 """Least lead of the first suspect over the second without an SLI: 1 in 20 of the normal windows of Nezha reaches it."""
@@ -60,7 +62,7 @@ def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, 
         return (*claims, *broken) if claims else broken
     if facts.sli is not None and not noticed(facts):
         return broken
-    if facts.sli is not None and facts.rich.meanings[facts.sli].role in (Role.STEP, Role.SM_ACTIVE, Role.GPU_UTIL):
+    if facts.sli is not None and facts.rich.meanings[facts.sli].role in (Role.STEP, Role.IDLE, Role.SM_ACTIVE, Role.GPU_UTIL):
         return broken if hooked(facts) else (*unhooked_claims(facts), *broken)
     load = _load_claim(facts)
     if load is not None:

@@ -7,7 +7,6 @@ and the scheduler: a job depends on its ranks, a rank on its GPU, its host and w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,13 +14,12 @@ from aiops.diagnose.graph import Graph, link
 from aiops.diagnose.meaning import Role, meaning
 from aiops.diagnose.panel import Panel, from_points
 from aiops.metrics import CATALOGUE, Bad, Kind
-from aiops.model import Cluster, Job, JobState, Query, Series, SeriesKey
+from aiops.model import Cluster, JobState, Query, Series, SeriesKey
 
 WINDOW_S = 3600.0
 STEP_S = 10.0
 _LEFT_OUT = ("aiops_", "node_filesystem_", "gpu_process_", "gpu_health_state", "job_knob_value", "cluster_")
 _JOB_WIDE = ("job_step_duration_seconds", "job_steps_total", "job_samples_total", "job_checkpoint_seconds_total")
-PRESENT = "tenant_running"
 _VIRTUAL = ("lo", "veth", "docker", "br-", "loop", "ram", "zram")
 """Devices that no cable and no disk belongs to: their counters repeat what the real ones say."""
 
@@ -106,24 +104,6 @@ def _host_part(name: str, node: str, labels: dict[str, str]) -> str:
     if name.startswith(("node_mountstats_", "lustre_")):
         return f"volume:{node}/{labels.pop('export', None) or labels.pop('target', '')}"
     return f"host:{node}"
-
-
-def with_tenants(panel: Panel, cluster: Cluster) -> Panel:
-    """The panel and a row per job that started in its time: 0 before, 1 since. A newcomer is the usual noisy neighbour."""
-    began = {f"tenant:{job.id}": job.started_at for job in _newcomers(cluster, float(panel.times[0]))}
-    rows = [(panel.times >= started).astype(np.float64) for started in began.values() if started is not None]
-    if not rows:
-        return panel
-    return replace(
-        panel,
-        entities=(*panel.entities, *began),
-        metrics=(*panel.metrics, *([PRESENT] * len(rows))),
-        values=np.vstack([panel.values, *(row[None] for row in rows)]),
-    )
-
-
-def _newcomers(cluster: Cluster, since: float) -> Iterator[Job]:
-    return (job for job in cluster.jobs if job.state is JobState.RUNNING and (job.started_at or 0.0) > since)
 
 
 def _tenant_pairs(cluster: Cluster, types: Iterable[str]) -> Iterator[tuple[str, str]]:

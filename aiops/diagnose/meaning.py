@@ -30,6 +30,7 @@ class Role(StrEnum):
     PREP = "preparation time"
     SAMPLES = "work per step"
     INPUT = "input per step"
+    IDLE = "idle share"
     SM_ACTIVE = "SM activity"
     GPU_UTIL = "GPU utilisation"
     GPU_CLOCK = "GPU clock"
@@ -96,6 +97,7 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"prep(are|aration|rocess(ing)?)?_(seconds|time)|decode_seconds|transform_seconds|augment", Role.PREP, _I, _UP),
     (r"samples|tokens|batch_size|sequence_len|work_per_step|micro_?batch", Role.SAMPLES, _E, _NONE),
     # GPUs
+    (r"job_gpu_idle", Role.IDLE, _E, _UP),
     (r"(throttle|clocks_event|slowdown).*(therm|temp|hw_slowdown)|thermal_(violation|throttl)", Role.THERMAL, _I, _UP),
     (r"(throttle|clocks_event|slowdown).*(power|brake|cap)|power_(violation|throttl|brake)", Role.POWER_CAP, _I, _UP),
     (r"throttle.*(idle|setting|sync|none)", Role.OTHER, _I, _NONE),

@@ -49,6 +49,7 @@ LEAST: Mapping[Role, float] = {
     Role.MEM_PRESSURE: 0.02,
     Role.CPU_BUSY: 0.02,
     Role.DISK_BUSY: 0.02,
+    Role.IDLE: 0.02,
     Role.GPU_TEMP: 1.0,
     Role.NET_ERROR: 0.1,
     Role.NET_CONGESTION: 1.0,
