@@ -81,7 +81,11 @@ class DaskWorkers:
             except (OSError, TimeoutError):
                 return [(None, "the Dask scheduler does not answer")] * len(tasks)
 
-        futures = [self.client.submit(work, *task, pure=False) for task in tasks]
+        try:
+            sent = [[self._placed(part) for part in task] for task in tasks]
+        except TimeoutError:
+            return [(None, "the Dask scheduler has no workers")] * len(tasks)
+        futures = [self.client.submit(work, *task, pure=False) for task in sent]
         try:
             wait(futures, timeout=timeout_s)  # type: ignore[no-untyped-call]
         except TimeoutError:
@@ -95,6 +99,10 @@ class DaskWorkers:
             else:
                 results.append((None, "fit timed out"))
         return results
+
+    def _placed(self, part: Any) -> Any:
+        """A model of megabytes goes to the workers once, by its hash, and not through the scheduler with every task."""
+        return self.client.scatter(part, hash=True) if isinstance(part, bytes) else part
 
     def close(self) -> None:
         """Let go of the cluster; it is the user's."""

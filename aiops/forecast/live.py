@@ -8,7 +8,7 @@ out: workers hold nothing. A panel is a matrix (s, n) of series that end at the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,10 @@ MIN_TRAIN_COLUMNS = 16
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a fit gave: for now, and from before the held-out moments. Plain data and trees; crosses processes in memory."""
+    """What a fit on `series` series gave, for now and from before the held-out moments: plain data and trees."""
 
     at: float
+    series: int
     model: Trained | None
     earlier: Trained | None
     shapes: Mapping[SeriesKey, Shape] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Judged:
 
 def learn(panel: Sequence[Grid], ask: Ask, calendar: Calendar, prophet: Sequence[Grid], warm: Learnt | None = None) -> Learnt:
     """Fit the global model on a sample of the panel, and Prophet on `prophet`, with and without the newest moments."""
-    values, step_s = matrix(panel), ask.step_s
+    values, step_s, ask = matrix(panel), ask.step_s, replace(ask, series=len(panel))
     end = max(grid.end for grid in panel)
     held = round(HELD_OUT_S / step_s)
     held = held if values.shape[1] > 3 * held else values.shape[1] // 3
@@ -78,7 +79,7 @@ def learn(panel: Sequence[Grid], ask: Ask, calendar: Calendar, prophet: Sequence
         Grid(key=g.key, start=g.start, step_s=g.step_s, values=g.values[:-held]) for g in prophet if len(g.values) > held > 0
     ]
     shapes = fit_shapes(prophet, calendar, warm.shapes if warm else {})
-    return Learnt(end, model, earlier, shapes, fit_shapes(before, calendar, shapes))
+    return Learnt(end, len(panel), model, earlier, shapes, fit_shapes(before, calendar, shapes))
 
 
 def matrix(panel: Sequence[Grid]) -> Floats:
@@ -112,8 +113,8 @@ def _train(values: Floats, until: tuple[float, int], by: tuple[Ask, Calendar]) -
 def say(panel: Sequence[Grid], ask: Ask, calendar: Calendar, learnt: Learnt, said: Said | None) -> Judged:
     """Forecast every series of the panel from its newest column; none is dropped. The track starts or grows as needed."""
     values, end = matrix(panel), max(grid.end for grid in panel)
-    keys = tuple(grid.key for grid in panel)
-    if said is None or said.keys != keys:
+    keys, ask = tuple(grid.key for grid in panel), replace(ask, series=learnt.series)
+    if said is None or said.keys != keys or said.bands.shape[2] != len(ask.anchors):
         said = _first_track(panel, values, (ask, calendar, learnt))
     now = np.array([values.shape[1] - 1])
     bands = _bands(panel, values, now, (ask, calendar, learnt.model, learnt.shapes))[:, 0]

@@ -26,6 +26,12 @@ MAX_ROWS = 20_000
 MIN_ROWS = 400
 TRAIN_DAYS = 28
 
+NEAR_STEPS = 6
+"""Half an hour of five-minute steps: every one of them has a model of its own."""
+
+DENSE_SERIES = 1000
+"""Up to here a model for every near step is affordable: it doubles what learning and speaking cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -80,13 +86,14 @@ def train(described: Described, truths: Floats, anchors: Sequence[int]) -> Train
     return Trained(tuple(anchors), tuple(fitted), tuple(dead))
 
 
-def anchors_for(steps: int) -> tuple[int, ...]:
-    """The horizons that get models of their own: the next step, half way and the end; between them bands are stretched.
+def anchors_for(steps: int, series: int = 1) -> tuple[int, ...]:
+    """The horizons that get models of their own; between them bands are stretched.
 
-    The next step is what a scaler acts upon. Drawn as a line from now to half way, a rise that comes within five minutes
-    was a third of itself there: capacity was kept for it, but not added ahead of it.
+    The nearest steps are what a scaler acts upon, and a square rise is whole at one step and absent at the one before: a line
+    drawn between two models smears it over both. A large panel has models for the next step, half way and the end only.
     """
-    return tuple(sorted({1, max(1, (steps + 1) // 2), steps}))
+    near = min(steps, NEAR_STEPS) if series <= DENSE_SERIES else 1
+    return tuple(sorted({*range(1, near + 1), max(1, (steps + 1) // 2), steps}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class Boosting:
 
     def fit(self, panel: Sequence[Grid]) -> BoostedPanel:
         """Learn from all series at once, at most `MAX_ROWS` moments of the last `TRAIN_DAYS` days."""
-        anchors = anchors_for(self.steps)
+        anchors = anchors_for(self.steps, len(panel))
         total = sum(len(grid.values) for grid in panel)
         parts = [_moments(grid, anchors, max(1, total // MAX_ROWS)) for grid in panel if len(grid.values) > 2 * anchors[-1]]
         if not parts:

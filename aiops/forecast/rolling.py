@@ -34,16 +34,17 @@ MIN_POINTS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What to forecast: `steps` of `step_s` ahead, at ascending `quantiles`."""
+    """What to forecast: `steps` of `step_s` ahead, at ascending `quantiles`, for a panel of so many `series`."""
 
     step_s: float
     steps: int
     quantiles: Floats
+    series: int = 1
 
     @property
     def anchors(self) -> tuple[int, ...]:
         """Horizons with models of their own."""
-        return anchors_for(self.steps)
+        return anchors_for(self.steps, self.series)
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ def forecast_origins(
 
     `progress` hears the share that is done.
     """
-    ends = sorted(set(origins))
+    ends, ask = sorted(set(origins)), replace(ask, series=len(series))
     lines = [_line(s, ends[-1], ask) for s in series]
     known = [line for line in lines if line is not None]
     models = _train_all(known, (ends[0], ends[-1]), ask, lambda share: progress(0.9 * share))
