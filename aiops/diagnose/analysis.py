@@ -15,10 +15,10 @@ from aiops.diagnose.confidence import Readings, confidence, readings
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.edges import unsupported
 from aiops.diagnose.facts import Facts, by_role
-from aiops.diagnose.graph import Graph
+from aiops.diagnose.graph import Graph, with_named_edges
 from aiops.diagnose.judge import judge, noticed
 from aiops.diagnose.meaning import Role
-from aiops.diagnose.onset import window_of
+from aiops.diagnose.onset import turned, window_of
 from aiops.diagnose.panel import Panel
 from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
@@ -45,9 +45,10 @@ def investigate(panel: Panel, graph: Graph, at: float, sli: str | None = None) -
     first, last = float(panel.times[0]), float(panel.times[-1])
     if not first - panel.step_s / 2 <= at <= last + LATE_S:
         raise UserError(f"expected a time from {first:.0f} to {last:.0f}, where the data are, found {at:.0f}")
+    graph = with_named_edges(graph, panel.entities)
     rich = enrich(panel.until(max(at, first) + AFTER_S), graph)
     row = find_sli(rich.panel, sli) if sli else _default_sli(rich, graph)
-    return examine(rich, graph, at, row)
+    return examine(turned(rich, at, row), graph, at, row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ call each other); every walk here visits an entity once. Knows no metric values.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
 from aiops.diagnose.meaning import Tag
@@ -67,6 +67,21 @@ class Graph:
                     seen.add(parent)
                     stack.append(parent)
         return frozenset(seen)
+
+
+def with_named_edges(graph: Graph, entities: Collection[str]) -> Graph:
+    """The graph and the measured edges that only their ids declare: `a->b`, where both ends are known by themselves."""
+    known, declared = {*entities, *graph.types}, {edge.id for edge in graph.edges}
+    found = []
+    for name in sorted(set(entities) - declared):
+        effect, arrow, cause = name.partition("->")
+        if arrow and {effect, cause} <= known:
+            found.append(Edge(id=name, effect=effect, cause=cause))
+    if not found:
+        return graph
+    pairs = [(effect, cause) for effect, causes in graph.causes.items() for cause in causes]
+    pairs += [(edge.effect, edge.cause) for edge in found]
+    return replace(graph, causes=link(pairs), edges=(*graph.edges, *found))
 
 
 def link(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

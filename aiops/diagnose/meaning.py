@@ -157,7 +157,10 @@ def meaning(metric: str, tags: Sequence[Tag] = ()) -> Meaning:
     tag = next((t for t in tags if fnmatchcase(metric, t.match)), None)
     if tag is None:
         return found
-    return replace(found, side=tag.side or found.side, worse=tag.worse or found.worse, known=True)
+    told = replace(found, side=tag.side or found.side, worse=tag.worse or found.worse, known=True)
+    if not found.known and told.side is Side.EXTERNAL and told.worse is Bad.NONE:
+        return replace(told, role=Role.LOAD)
+    return told
 
 
 def _by_name(metric: str) -> Meaning:

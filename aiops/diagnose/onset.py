@@ -37,6 +37,20 @@ def window_of(rich: Rich, graph: Graph, at: float, sli: int | None) -> Window:
     return replace(best[1], strength=window.strength) if best[0] > 0 else window
 
 
+def turned(rich: Rich, at: float, sli: int | None) -> Rich:
+    """The meanings with the bad direction of an SLI that nobody knows taken from the data: it got worse, so where it went is bad.
+
+    All rows of the same metric follow.
+    """
+    if sli is None or rich.meanings[sli].known:
+        return rich
+    up = track(rich, at, sli)
+    if find_window(up, rich.panel, at).strength >= find_window(-up, rich.panel, at).strength:
+        return rich
+    name, told = rich.panel.metrics[sli], replace(rich.meanings[sli], worse=Bad.DOWN)
+    return replace(rich, meanings=tuple(told if rich.panel.metrics[i] == name else m for i, m in enumerate(rich.meanings)))
+
+
 def _part_window(rich: Rich, at: float, row: int, sli: int) -> tuple[float, Window]:
     """Seconds per step by which a part grew, with its window; 0 where that is not clear or too little to matter."""
     start = baseline_end(rich.panel.times, rich.panel.step_s, at)

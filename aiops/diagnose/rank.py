@@ -91,8 +91,11 @@ def _contribution(rich: Rich, shifts: Shifts, sli: int | None) -> Floats:
             loads[entity] = float(shifts.level[i])
     own = loads.get(rich.panel.entities[sli], np.nan)
     weight = np.full(len(shifts.score), OTHER_KIND)
+    kind, name = rich.meanings[sli].role, rich.panel.metrics[sli]
+    same = {entity for entity, metric in zip(rich.panel.entities, rich.panel.metrics, strict=True) if metric == name}
     for i, entity in enumerate(rich.panel.entities):
-        if rich.meanings[i].role is rich.meanings[sli].role:
+        alike = entity not in same and rich.meanings[i].role is kind is not Role.OTHER
+        if rich.panel.metrics[i] == name or alike:
             traffic = loads.get(entity, np.nan) / own if own > 0 else np.nan
             part = shifts.worse[i] / shifts.worse[sli] * (traffic if np.isfinite(traffic) else 1.0)
             weight[i] = min(1.0, max(0.0, part)) if np.isfinite(part) else 0.0
