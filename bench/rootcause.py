@@ -57,6 +57,12 @@ class Case:
         """What the diagnosis may look at."""
         return self.panel.until(self.truth["at"] + lag + AFTER_VISIBLE_S) if "visible" in self.truth else self.panel
 
+    def answerable(self, lag: float) -> bool:
+        """True where somebody is to blame, and the recording is not over when the question is asked."""
+        return (
+            self.truth["kind"] not in ("normal", "none") and self.panel.times[-1] >= self.truth["at"] + lag - self.panel.step_s
+        )
+
 
 def read_cases(folder: Path, most: int | None) -> list[Case]:
     """Cases of a folder, spread evenly where only some are wanted."""
@@ -182,7 +188,7 @@ class Line:
 def score(case: Case, lag: float) -> Iterator[Line]:
     """Lines of all scorers and of the product on one case."""
     truth = case.truth
-    wanted = {truth["entity"], *truth.get("entities", ())}
+    wanted = {truth["entity"], *truth.get("entities", ()), *truth.get("any_of", ())}
     compared = halves(case, lag)
     chance = 1.0 / truth["candidates"]
     for name, scorer in SCORERS.items():
@@ -245,9 +251,9 @@ def speed(rows: int) -> tuple[float, float]:
     return min(wall for wall, _ in took), min(cpu for _, cpu in took)
 
 
-def figures(name: str, cases: Sequence[Case], lags: Sequence[float]) -> list[dict[str, Any]]:
-    """Print one set's tables and return its figures."""
-    lines = [line for lag in lags for case in cases if case.truth["kind"] != "normal" for line in score(case, lag)]
+def figures(name: str, cases: Sequence[Case], lags: Sequence[float], told: list[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Print one set's tables and return its figures; its confidences and hits are added to `told`."""
+    lines = [line for lag in lags for case in cases if case.answerable(lag) for line in score(case, lag)]
     rows = table(lines)
     print(f"\n{name}: {len(cases)} cases\n  lag scorer        n  AC@1  AC@3 Avg@5 chance")
     for row in rows:
@@ -259,13 +265,15 @@ def figures(name: str, cases: Sequence[Case], lags: Sequence[float]) -> list[dic
         typed = [line.typed for line in group if line.typed is not None]
         said = f"  verdict right {np.mean(typed):.3f}" if typed else ""
         print(f"      {kind:28s} n {len(group):3d}  AC@1 {np.mean([line.place == 1 for line in group]):.3f}{said}")
-    gap = campaign.print_reliability([(line.report.confidence, line.place == 1) for line in ours if line.report])
+    pairs = [(line.report.confidence, line.place == 1) for line in ours if line.report]
+    gap = campaign.print_reliability(pairs)
+    told += pairs
     silent = sum(line.report is not None and line.report.verdict is Cause.UNKNOWN for line in ours)
     print(f"      abstained: {silent} of {len(ours)}")
     named, total = false_alarms(cases)
     print(f"      false alarms: {named} of {total} normal windows")
     out = []
-    for lag in lags:
+    for lag in sorted({line.lag for line in ours}):
         base = {row["scorer"]: row["ac1"] for row in rows if row["lag"] == lag and row["scorer"] != "aiops"}
         value = next(row["ac1"] for row in rows if row["lag"] == lag and row["scorer"] == "aiops")
         base["chance"] = rows[0]["chance"]
@@ -301,7 +309,7 @@ def main() -> None:
     parser.add_argument("--campaign", type=int, default=0, metavar="N", help="N simulated cases of every kind, nothing else")
     parser.add_argument("--kinds", default=",".join([*KINDS, TWO]))
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--answers", type=Path, default=Path("campaign.jsonl"))
+    parser.add_argument("--answers", type=Path, nargs="+", default=[Path("campaign.jsonl")], help="written to the first")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     np.seterr(all="ignore")
@@ -310,16 +318,23 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     results: list[dict[str, Any]] = []
     if args.campaign:
-        known = campaign.run(args.kinds.split(","), range(args.seed, args.seed + args.campaign), args.answers)
-        results = campaign.report(known)
+        campaign.run(args.kinds.split(","), range(args.seed, args.seed + args.campaign), args.answers[0])
+        results = campaign.report([one for path in args.answers for one in campaign.load(path)])
         return finish(results, args.json)
+    told: list[tuple[float, bool]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for folder in args.cases or [simulated(Path(scratch) / "simulated", args.quick)]:
             cases = read_cases(folder, QUICK_CASES if args.quick else None)
             if cases:
-                results += figures(folder.name, cases, (0.0, 60.0) if args.quick else (0.0, 60.0, 120.0))
+                results += figures(folder.name, cases, (0.0, 60.0) if args.quick else (0.0, 60.0, 120.0), told)
             else:
                 print(f"{folder}: skipped, no cases there")
+    if len(args.cases) > 1:
+        print("\nall sets together: confidence said and hit rate")
+        gap = campaign.print_reliability(told)
+        results.append(
+            figure("all sets together: largest gap of confidence and hit rate in a tenth", gap, "ratio", 0.1, "lower", {})
+        )
     for rows, goal in ((300, 0.05), (10_000, 1.0)):
         wall, cpu = speed(rows)
         print(f"\none diagnosis of {rows} metrics: {wall:.3f} s wall, {cpu:.3f} s CPU (goal {goal} s)")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiops.diagnose.confidence import Readings, confidence, readings
+from aiops.diagnose.confidence import HISTORY, Readings, confidence, readings
 from aiops.diagnose.derive import Rich, enrich
 from aiops.diagnose.edges import unsupported
 from aiops.diagnose.facts import Facts, by_role
@@ -178,7 +178,7 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if not facts.graph.causes:
         notes.append("no topology was given: causes and victims cannot be told apart by dependency, so confidence is lower")
-    if facts.window.baseline < 20:
+    if facts.window.baseline < HISTORY:
         notes.append(f"only {facts.window.baseline} points of normal history: confidence is lower")
     if not facts.window.clear:
         notes.append("no clear onset was found: the whole stretch that a late detector may have missed was compared")

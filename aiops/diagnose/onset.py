@@ -38,7 +38,7 @@ def window_of(rich: Rich, graph: Graph, at: float, sli: int | None) -> Window:
 
 
 def turned(rich: Rich, at: float, sli: int | None) -> Rich:
-    """The meanings with the bad direction of an SLI that nobody knows taken from the data: it got worse, so where it went is bad.
+    """The meanings, with the bad direction of an SLI that nobody knows taken from the data: it got worse, so where it went.
 
     All rows of the same metric follow.
     """
