@@ -16,6 +16,7 @@ from aiops.api.app import create_app
 from aiops.api.auth import check_bind
 from aiops.api.status import Status
 from aiops.clock import Clock, SystemClock
+from aiops.demand import sampled
 from aiops.errors import ConfigError, Permanent, Temporary
 from aiops.killswitch import KillSwitch
 from aiops.leadership import RENEW_S
@@ -91,6 +92,8 @@ class Daemon:
         self.cycle_at, self.cycle_s = now, self.clock.elapsed() - started
         self._through = started
         self.ready, self.reason = True, ""
+        if self.parts.memory.cluster is not None:
+            self.parts.store.append(sampled(self.parts.memory.cluster, self.parts.store))
 
     def _not_through(self, reason: str, elapsed: float) -> None:
         """One cycle may abstain without a stir; not ready are we before the first, and after several in a row."""

@@ -236,6 +236,19 @@ _WORK_ROWS = (
     Metric("queue_wait_seconds", _H, "seconds", "Time from submission to start.", ("queue",), _E, _UP),
 )
 
+_CLUSTER_ROWS = (
+    Metric("pool_gpus", _G, "gpus", "Healthy GPUs of nodes that take work.", ("pool",), _E, _NONE),
+    Metric("pool_gpus_demanded", _G, "gpus", "GPUs held or waited for.", ("pool",), _E, _NONE),
+    Metric("queue_gpus", _G, "gpus", "GPUs that the queue could hold now: its own and the idle ones.", ("queue",), _E, _NONE),
+    Metric("queue_gpus_demanded", _G, "gpus", "GPUs held or waited for.", ("queue",), _E, _NONE),
+    Metric("queue_jobs_waiting", _G, "jobs", "Jobs that wait for room.", ("queue",), _E, _NONE),
+    Metric("queue_oldest_wait_seconds", _G, "seconds", "How long the oldest of them has waited.", ("queue",), _E, _NONE),
+    Metric("link_capacity_bytes_per_s", _G, "bytes_per_s", "Capacity of a link as declared.", ("link",), _E, _NONE),
+    Metric("link_traffic_bytes_per_s", _G, "bytes_per_s", "Traffic of a link, mean of a minute.", ("link",), _E, _NONE),
+    Metric("volume_size_bytes", _G, "bytes", "Size of a volume.", ("volume",), _E, _NONE),
+    Metric("volume_used_bytes", _G, "bytes", "What is on a volume.", ("volume",), _E, _NONE),
+)
+
 _OWN_ROWS = (
     Metric("aiops_collector_success", _G, "", "1 where the latest scrape worked.", ("collector",), _I, _DOWN),
     Metric("aiops_collector_duration_seconds", _G, "seconds", "How long the latest scrape took.", ("collector",), _I, _UP),
@@ -256,7 +269,11 @@ _OWN_ROWS = (
 )
 
 CATALOGUE: Mapping[str, Metric] = MappingProxyType(
-    {row.name: row for rows in (_GPU_ROWS, _HOST_ROWS, _STORAGE_ROWS, _NETWORK_ROWS, _WORK_ROWS, _OWN_ROWS) for row in rows}
+    {
+        row.name: row
+        for rows in (_GPU_ROWS, _HOST_ROWS, _STORAGE_ROWS, _NETWORK_ROWS, _WORK_ROWS, _CLUSTER_ROWS, _OWN_ROWS)
+        for row in rows
+    }
 )
 """All rows by name, in the order above."""
 

@@ -160,7 +160,7 @@ def _assemble(settings: Settings, where: str, clock: Clock, store: Store) -> Par
 RESOURCES = (
     "node_memory_MemAvailable_bytes", "node_filesystem_avail_bytes", "node_filesystem_files_free", "gpu_memory_used_bytes",
     "gpu_power_watts", "gpu_temperature_celsius", "node_network_transmit_bytes_total", "node_network_receive_bytes_total",
-    "service_requests_per_second",
+    "service_requests_per_second", "pool_gpus_demanded", "queue_gpus_demanded", "link_traffic_bytes_per_s", "volume_used_bytes",
 )  # fmt: skip
 """What can run out, fill up or overheat within the half hour that forecasts look ahead (limits: `forecast/limits.py`)."""
 

@@ -15,7 +15,7 @@ from aiops.errors import Unreadable
 from aiops.killswitch import KillSwitch
 from aiops.leadership import Leadership
 from aiops.loop import House, Memory
-from aiops.model import Cluster
+from aiops.model import Cluster, Pool, Query
 from aiops.ports import Backend
 from aiops.settings import read
 from aiops.store.memory import MemoryStore
@@ -33,7 +33,7 @@ class Moody:
     def observe(self, now: float) -> Cluster:
         if not self.well:
             raise Unreadable("scheduler does not answer")
-        return Cluster(at=now, backend="moody")
+        return Cluster(at=now, backend="moody", pools=(Pool(name="a", gpu_type="H100"),))
 
 
 class Full(MemoryStore):
@@ -94,6 +94,15 @@ def test_readiness_outlasts_one_abstention_and_not_a_minute_of_them(daemon: Daem
     assert daemon.status().ready
     tick(daemon, clock, LAPSE_S)
     assert not daemon.status().ready
+
+
+def test_a_cycle_stores_demand_and_one_that_abstains_stores_nothing(daemon: Daemon, moody: Moody, clock: ManualClock) -> None:
+    query = Query(metric="pool_gpus_demanded", window_s=3600.0)
+    tick(daemon, clock)
+    moody.well = False
+    tick(daemon, clock, 10.0)
+    (series,) = daemon.parts.store.read(query, clock.now())
+    assert (str(series.key), series.values.tolist()) == ('pool_gpus_demanded{pool="a"}', [0.0])
 
 
 def test_a_tick_that_raises_is_survived_and_no_longer_busy(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

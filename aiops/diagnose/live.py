@@ -18,7 +18,8 @@ from aiops.model import Cluster, JobState, Query, Series, SeriesKey
 
 WINDOW_S = 3600.0
 STEP_S = 10.0
-_LEFT_OUT = ("aiops_", "node_filesystem_", "gpu_process_", "gpu_health_state", "job_knob_value", "cluster_")
+_PICTURE = ("cluster_", "pool_", "queue_", "link_", "volume_")  # a diagnosis looks at the cluster itself: `scheduler`
+_LEFT_OUT = ("aiops_", "node_filesystem_", "gpu_process_", "gpu_health_state", "job_knob_value", *_PICTURE)
 _JOB_WIDE = ("job_step_duration_seconds", "job_steps_total", "job_samples_total", "job_checkpoint_seconds_total")
 _VIRTUAL = ("lo", "veth", "docker", "br-", "loop", "ram", "zram")
 """Devices that no cable and no disk belongs to: their counters repeat what the real ones say."""

@@ -1,8 +1,7 @@
 """Which forecast targets have a limit, and where it is: the table behind early warning.
 
 A limit is a constant of the metric, or the newest value of a companion series of the same labels (a file system's size, a
-card's power limit, a link's speed). Knows the catalogue's names and nothing of how values come in. GPU pools and queues are
-not stored as series: what they will need is the demand forecast's business.
+card's power limit, a link's speed, a pool's GPUs). Knows the catalogue's names and nothing of how values come in.
 """
 
 from __future__ import annotations
@@ -35,6 +34,10 @@ RULES = (
     Rule("gpu_temperature_celsius", 87.0),  # NVIDIA data-centre cards slow down from 87-90 C
     Rule("node_network_transmit_bytes_per_s", 0.7, "node_network_speed_bytes"),  # congestion threshold, policy rule 28a
     Rule("node_network_receive_bytes_per_s", 0.7, "node_network_speed_bytes"),
+    Rule("pool_gpus_demanded", 1.0, "pool_gpus"),  # one more than there are waits
+    Rule("queue_gpus_demanded", 1.0, "queue_gpus"),
+    Rule("link_traffic_bytes_per_s", 0.7, "link_capacity_bytes_per_s"),  # storage targets, uplinks: the same 28a
+    Rule("volume_used_bytes", 0.95, "volume_size_bytes"),
 )
 
 
@@ -66,6 +69,6 @@ def _whole(rule: Rule, key: SeriesKey, known: dict[SeriesKey, Series]) -> float 
 
 def _subject(key: SeriesKey) -> str:
     """The thing that runs out, in the words of its labels."""
-    names = ("mountpoint", "uuid", "pool", "link", "device", "node")
+    names = ("mountpoint", "uuid", "pool", "queue", "link", "volume", "device", "node")
     parts = [f"{name}:{value}" for name in names if (value := key.label(name))]
     return "/".join(parts) or str(key)
