@@ -34,8 +34,8 @@ UNDERWAY = 0.25
 """Share of the lasting peak from which a change is under way: a small drift before a leap is not its beginning."""
 FRESH_S = 60.0
 """Stretch before the onset that a row must have been normal in, to have begun with it."""
-FEW = 6.0
-"""A scale from n points is widened by 1 + 6/n: Student's t over the normal quantile at 4 sigma is 1.7 for 10, 1.2 for 30."""
+FEW = 5.0
+"""A scale from n points is widened by 1 + 5/n: Student's t over the normal quantile at 4 sigma is 1.37 for 16, 1.17 for 30."""
 SMOOTH_S = 30.0
 """Longest averaging inside the evidence: three scrapes of 10 s."""
 MAX_Z = 1e9
