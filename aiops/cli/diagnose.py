@@ -131,6 +131,9 @@ def show(report: Report) -> None:
         if "step_s" in cause.counterfactual:
             told = cause.counterfactual
             console.print(f"a step takes {told['step_now_s']:.3g} s; without {cause.entity}: {told['step_s']:.3g} s")
+        if "sli" in cause.counterfactual:
+            told = cause.counterfactual
+            console.print(Text(f"{report.sli} is {told['sli_now']:.3g}; without {cause.entity}: about {told['sli']:.3g}"))
     for one in _remedies(report.causes[0]) if report.causes else ():
         console.print(Text(f"would help: {one.text}"))
     for note in report.notes:

@@ -178,6 +178,9 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if not facts.graph.causes:
         notes.append("no topology was given: causes and victims cannot be told apart by dependency, so confidence is lower")
+    victim = facts.entity(facts.sli) if facts.sli is not None else ""
+    if victim and facts.graph.causes and victim not in facts.graph.causes:
+        notes.append(f"nothing is declared that {victim} depends on; edges lead from the effect to the cause")
     if facts.window.baseline < HISTORY:
         notes.append(f"only {facts.window.baseline} points of normal history: confidence is lower")
     if not facts.window.clear:

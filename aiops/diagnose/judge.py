@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from aiops.diagnose.facts import SURE_Z, Facts, recent_facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.rank import Suspect
@@ -118,8 +120,24 @@ def _service_claims(facts: Facts, ranked: tuple[Suspect, ...]) -> tuple[Claim, .
     kind = _service_kind(facts, first)
     if kind is Cause.SERVICE_FAULT and facts.graph.type(first.entity) in NO_SERVICE:
         return ()  # a part without a typed fault is a suspect, not a verdict
-    proof = (facts.evidence(first.row),)
-    return (Claim(cause=kind, subject=first.entity, row=first.row, evidence_for=proof),)
+    proof, without = (facts.evidence(first.row),), sli_without(facts, first.entity)
+    return (Claim(cause=kind, subject=first.entity, row=first.row, evidence_for=proof, counterfactual=without),)
+
+
+def sli_without(facts: Facts, entity: str) -> dict[str, float]:
+    """The SLI as it is, and as it would be without what the entity's own row of the same metric rose by; empty where none did.
+
+    An estimate: it takes every request of the SLI to pass the entity, and the callers to add nothing to what they wait.
+    """
+    if facts.sli is None:
+        return {}
+    name, now = facts.rich.panel.metrics[facts.sli], float(facts.shifts.level[facts.sli])
+    own = next((row for row in range(len(facts.rich.panel.metrics)) if facts.series(row) == f"{entity}:{name}"), None)
+    if own is None or not facts.hurts(own):
+        return {}
+    rise = facts.rise(facts.sli)
+    part = min(abs(facts.rise(own)), abs(rise))
+    return {"sli": now - float(np.copysign(part, rise)), "sli_now": now} if np.isfinite(part) else {}
 
 
 def _service_kind(facts: Facts, suspect: Suspect) -> Cause:

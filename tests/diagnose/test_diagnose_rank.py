@@ -170,3 +170,31 @@ def test_points_in_any_order_become_a_grid_and_the_later_row_wins() -> None:
     assert made.values.tolist() == [[1.0, 2.0, 4.0, 9.0]], "one column per cell that has a point: a hole costs nothing"
     with pytest.raises(ValueError, match="finite"):
         from_points(np.array(["a"], object), np.array(["m"], object), np.array([1.0]), np.array([np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("to", "cause", "without", "why"),
+    [
+        ({"a": 0.8, "b": 0.7, "c": 0.6}, "c", 0.3, "all of the half second comes from c"),
+        ({"a": 0.8, "b": 0.6}, "b", 0.4, "b adds four tenths of five"),
+    ],
+)
+def test_a_cause_says_what_the_sli_would_be_without_it(to: dict[str, float], cause: str, without: float, why: str) -> None:
+    best = analyse(panel(latencies(**to)), CHAIN, NOW, "a:latency_seconds").causes[0]
+    assert best.entity == cause
+    assert best.counterfactual["sli_now"] == pytest.approx(to["a"], abs=0.02), why
+    assert best.counterfactual["sli"] == pytest.approx(without, abs=0.05), why
+
+
+def test_without_the_same_metric_there_is_no_telling_what_the_sli_would_be() -> None:
+    rows = latencies(a=0.36) | {("c", "cpu_usage"): shifted(0.2, 0.95, 12, seed=40)}
+    del rows["c", "latency_seconds"]
+    best = analyse(panel(rows), CHAIN, NOW, "a:latency_seconds").causes[0]
+    assert (best.entity, best.counterfactual) == ("c", {})
+
+
+def test_a_note_says_so_where_the_edges_lead_away_from_the_sli() -> None:
+    turned = Graph(types=CHAIN.types, causes=link([("b", "a"), ("c", "b"), ("d", "a")]))
+    notes = analyse(panel(latencies(a=0.8, b=0.7, c=0.6)), turned, NOW, "a:latency_seconds").notes
+    assert any("from the effect to the cause" in note for note in notes)
+    assert not any("from the effect" in note for note in analyse(panel(latencies()), CHAIN, NOW, "a:latency_seconds").notes)
