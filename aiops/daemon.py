@@ -12,6 +12,7 @@ from errno import EADDRNOTAVAIL
 
 import structlog
 
+from aiops.action import Mode
 from aiops.api.app import create_app
 from aiops.api.auth import check_bind
 from aiops.api.status import Status
@@ -22,7 +23,7 @@ from aiops.killswitch import KillSwitch
 from aiops.leadership import RENEW_S
 from aiops.logs import configure
 from aiops.loop import run_cycle
-from aiops.ports import Announces, Supervises
+from aiops.ports import Announces, Finishes, Supervises
 from aiops.refresh import refresh_findings
 from aiops.settings import Settings
 from aiops.ticker import BESIDE, DRAIN_S, Jobs, ticking, wait
@@ -119,12 +120,20 @@ class Daemon:
         backend, leadership = self.parts.house.backend, self.parts.leadership
         if isinstance(backend, Announces) and leadership.epoch is not None and leadership.leads():
             backend.announce(leadership.holder, leadership.epoch, self.clock.now())
+        if isinstance(backend, Finishes) and self._may_act():
+            for what in backend.finish(self.clock.now()):
+                log.info("finished what was begun", what=what)
         if not isinstance(backend, Supervises):
             return
         if self.parts.leadership.leads():
             backend.supervise(self.clock.now())
         else:
             backend.stand_down()
+
+    def _may_act(self) -> bool:
+        """Leading, not halted, and with a policy that may act: else even the end of what was begun is a person's."""
+        house = self.parts.house
+        return self.parts.leadership.leads() and not house.halted() and Mode.ACT in house.modes.values()
 
     def deliver(self) -> None:
         """Try the messages that are due."""

@@ -157,6 +157,18 @@ class Supervises(Protocol):
 
 
 @runtime_checkable
+class Finishes(Protocol):
+    """A backend some of whose actions take several writes: what a daemon that died has begun must not stay half done."""
+
+    def finish(self, now: float) -> Sequence[str]:
+        """End what admitted actions began, or put it back, and begin nothing; what was ended, in words. Repeatable.
+
+        Called by the leader only, never while halted. Raises Temporary where something could not be ended yet.
+        """
+        ...
+
+
+@runtime_checkable
 class Announces(Protocol):
     """A backend whose cluster has a place where people look up who leads."""
 

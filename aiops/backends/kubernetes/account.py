@@ -25,7 +25,10 @@ _FORGET_S = 86_400.0  # how long an ended hold's fence is remembered, so that a 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRow:
-    """A hold. `by` are the ids of the actions that made it so, newest first; times are Unix seconds."""
+    """A hold. `by` are the ids of the actions that made it so, newest first; times are Unix seconds.
+
+    `yielded`: its placeholders have got the room, and have left it to the owner's pods.
+    """
 
     owner: str
     fence: int
@@ -36,6 +39,7 @@ class HoldRow:
     bandwidth_bytes_per_s: Mapping[str, float] = field(default_factory=dict)
     active: bool = False
     released: bool = False
+    yielded: bool = False
     by: tuple[str, ...] = ()
 
     def live(self, now: float) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from aiops.action import Admission, Effect, Outcome, Receipt
-from aiops.backends.kubernetes import account, effects, picture
+from aiops.backends.kubernetes import account, effects, finishing, picture
 from aiops.backends.kubernetes.connection import Connection, Lost, NotSent, Refused
 from aiops.backends.kubernetes.declare import KubernetesSettings, read
 from aiops.backends.kubernetes.desk import Desk
@@ -80,6 +80,24 @@ class KubernetesBackend:
         except (Temporary, KeyError, TypeError, ValueError, AttributeError):
             return Effect.UNREADABLE
         return Effect.PRESENT if found else Effect.ABSENT
+
+    def finish(self, now: float) -> tuple[str, ...]:
+        """End what a daemon began on this cluster and could not finish, or put it back; what was ended, in words."""
+        try:
+            jobs, pods = self._mirrors().unfinished()
+        except Unreadable:
+            return ()  # no picture yet, or none now: the next look is a second away, and the cycle says why
+        desks: list[Desk] = []
+
+        def opened(id: str) -> Desk:
+            desks.append(Desk(self._connected(), self.settings, id, now))
+            return desks[-1]
+
+        try:
+            return finishing.finish(opened, jobs, pods)
+        finally:
+            for desk in desks:
+                self._note(desk)
 
     def announce(self, holder: str, epoch: int, now: float) -> bool:
         """Show in a Lease object that `holder` leads with `epoch`; never over a newer one. It fences nobody. Never raises."""

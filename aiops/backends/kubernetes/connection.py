@@ -18,6 +18,7 @@ from aiops.errors import ConfigError, Temporary
 
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
+_POOL = 32  # a watch per kind and namespace, a cycle and a supervision; the client's own default is five per core
 _CONNECT_S = 2.0  # a server that does not accept within it is down or unroutable; the rest of `timeout` is for its answer
 
 
@@ -58,6 +59,7 @@ class Connection:
         self._configuration = _configuration(settings)
         from kubernetes.client import ApiClient
 
+        self._configuration.connection_pool_maxsize = _POOL
         self._client = ApiClient(self._configuration)
         self._pool = self._client.rest_client.pool_manager
 

@@ -108,7 +108,7 @@ def _on_object_present(desk: Desk, real: Action) -> bool:
         return scaling.took(desk, place, found, real)
     if marks.done(found, desk.id):
         return True
-    return isinstance(real, Preempt) and marks.begun(found, desk.id) and stopping.has_stopped(desk, place, found, real)
+    return isinstance(real, Preempt) and stopping.stops(found, desk.id) and stopping.has_stopped(desk, place, found, real)
 
 
 def place_of(desk: Desk, action: Action) -> Place | None:

@@ -2,11 +2,13 @@
 
 A hold is made before its capacity is free (the victims of a preemption still run), so its placeholders may wait; what a
 hold may bind is a node's GPUs less what other holds bind there. Its term is also the placeholders' own deadline: it ends
-without any daemon. A renewal is the next fence. The owner's pods take the room once the hold is released.
+without any daemon. A renewal is the next fence. Once the placeholders have the room that the owner's waiting pods need, they
+leave it to them (`leave`, called by `finishing`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from aiops.action import ConfirmHold, HoldCapacity, Outcome, ReleaseHold
@@ -16,6 +18,8 @@ from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import NODES
 from aiops.backends.kubernetes.records import NodeRecord, Reader
 
+PREFIX = "hold-"
+"""Begins the name of every claim of a hold."""
 HoldAction = HoldCapacity | ConfirmHold | ReleaseHold
 
 
@@ -44,7 +48,7 @@ def present(desk: Desk, action: HoldAction) -> bool:
     row = account.read(desk)[1].holds.get(action.hold)
     if row is None or desk.id not in row.by:
         return False
-    if row.by[0] != desk.id or not row.live(desk.now):
+    if row.by[0] != desk.id or not row.live(desk.now) or row.yielded:
         return True
     return placeholders.imposed(desk, _name(action.hold, row)) >= len(_bearing(row))
 
@@ -100,13 +104,43 @@ def _node(desk: Desk, name: str) -> NodeRecord | None:
 def _finish(desk: Desk, promised: Account, hold: str) -> Answer:
     """Placeholders as the account wants them: this hold's made, those of no live hold evicted."""
     row = promised.holds[hold]
-    if row.live(desk.now):
+    if row.live(desk.now) and not row.yielded:
         why = placeholders.impose(desk, _claim(desk, hold, row))
         if why is not None:
             return Outcome.UNKNOWN, f"held in the account only; {why}"
-    live = {_name(name, promised.holds[name]) for name in promised.live(desk.now)}
-    stays = placeholders.withdraw(desk, "hold", live)
+    live = claims(promised, desk.now)
+    stays = placeholders.withdraw(desk, lambda name: name.startswith(PREFIX) and name not in live)
     return stays or (Outcome.ALREADY, "the account names this action")
+
+
+def claims(promised: Account, now: float) -> frozenset[str]:
+    """Names of the placeholders' claims of all holds that bind capacity at `now`, and have not left it to their owners."""
+    rows = ((name, promised.holds[name]) for name in promised.live(now))
+    return frozenset(_name(name, row) for name, row in rows if not row.yielded)
+
+
+def owed(promised: Account, now: float) -> Iterator[tuple[str, str, str]]:
+    """Name, owner and placeholders' claim of every hold that could be left to its owner."""
+    for name in promised.live(now):
+        row = promised.holds[name]
+        if not row.yielded:
+            yield name, row.owner, _name(name, row)
+
+
+def leave(desk: Desk, hold: str, claim: str) -> Answer | None:
+    """Leave a hold's room to its owner; None where the hold is another by now. Raises Refused, NotSent, Lost.
+
+    First in the account, so that nobody makes new placeholders; who dies in between leaves the eviction to the next look.
+    """
+    found, promised = account.read(desk)
+    row = promised.holds.get(hold)
+    if row is None or row.yielded or _name(hold, row) != claim:
+        return None
+    after = replace(promised, holds={**promised.holds, hold: replace(row, yielded=True)})
+    return (
+        account.keep(replace(desk, id=row.by[0]), found, after) or placeholders.withdraw(desk, lambda name: name == claim)
+        or (Outcome.DONE, f"the room of hold {hold} is left to {row.owner}")
+    )  # fmt: skip
 
 
 def _name(hold: str, row: HoldRow) -> str:

@@ -9,9 +9,9 @@ from aiops.backends.kubernetes import kinds, records
 from aiops.backends.kubernetes.connection import Connection
 from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.kinds import Kind
-from aiops.backends.kubernetes.mirror import Mirror, Source, T
+from aiops.backends.kubernetes.mirror import Mirror, Source, T, reaches
 from aiops.backends.kubernetes.picture import Records
-from aiops.backends.kubernetes.records import ScalableRecord
+from aiops.backends.kubernetes.records import JobRecord, PodRecord, ScalableRecord
 from aiops.clock import SystemClock
 from aiops.errors import Temporary, Unreadable
 
@@ -22,7 +22,6 @@ class Inventory:
     def __init__(self, connection: Connection, settings: KubernetesSettings) -> None:
         self._connection, self._settings = connection, settings
         self._expected: dict[str, str] = {}
-        self._deadline = 0.0
         reader = records.Reader(settings.gpu_resources)
         self._nodes = self._mirror(kinds.NODES, reader.node)
         self._pods = self._mirror(kinds.PODS, reader.pod)
@@ -45,19 +44,28 @@ class Inventory:
 
     def records(self) -> Records:
         """What the cluster is made of, own writes included. Raises Unreadable."""
-        self._deadline = SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together
+        deadline = self._deadline()
         kinds_of = self._settings.scalable_kinds
+
+        def rows(mirrors: tuple[Mirror[T], ...]) -> tuple[T, ...]:
+            return self._rows(mirrors, deadline)
+
         return Records(
-            nodes=self._rows(self._nodes), pods=self._rows(self._pods), jobs=self._rows(self._jobs),
-            priorities=self._rows(self._priorities), autoscalers=self._rows(self._autoscalers),
-            workloads=self._rows(self._workloads),
-            scalables={kind.plural: self._scaled(kind, self._rows(self._scalables[kind.plural])) for kind in kinds_of},
+            nodes=rows(self._nodes), pods=rows(self._pods), jobs=rows(self._jobs), priorities=rows(self._priorities),
+            autoscalers=rows(self._autoscalers), workloads=rows(self._workloads),
+            scalables={kind.plural: self._scaled(kind, rows(self._scalables[kind.plural])) for kind in kinds_of},
         )  # fmt: skip
 
-    def _rows(self, mirrors: tuple[Mirror[T], ...]) -> tuple[T, ...]:
-        return tuple(
-            row for mirror in mirrors for row in mirror.rows(self._expected.get(mirror.source.path, ""), self._deadline)
-        )
+    def unfinished(self) -> tuple[tuple[JobRecord, ...], tuple[PodRecord, ...]]:
+        """Jobs and pods, for a look at what was begun on them; waits for nothing. Raises Unreadable."""
+        now = SystemClock().elapsed()
+        return self._rows(self._jobs, now), self._rows(self._pods, now)
+
+    def _deadline(self) -> float:
+        return SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together
+
+    def _rows(self, mirrors: tuple[Mirror[T], ...], deadline: float) -> tuple[T, ...]:
+        return tuple(row for mirror in mirrors for row in mirror.rows(self._expected.get(mirror.source.path, ""), deadline))
 
     def _scaled(self, kind: Kind, rows: tuple[ScalableRecord, ...]) -> tuple[ScalableRecord, ...]:
         """Replicas as the scale subresource has them, asked for once per version of each object that its owner offers."""
@@ -83,7 +91,8 @@ class Inventory:
     def expect(self, path: str, version: str) -> None:
         """A write to the collection `path` took `version`: from now on an older picture of it is refused."""
         for mirror in self._all():
-            if mirror.source.path in (path, _whole(path)):
+            known = self._expected.get(mirror.source.path, "")
+            if mirror.source.path in (path, _whole(path)) and not reaches(known, version):
                 self._expected[mirror.source.path] = version
 
     def _all(self) -> tuple[Mirror[Any], ...]:

@@ -2,7 +2,7 @@
 
 Owners write `target`, `load`, `min-replicas`, `max-replicas`, `tenant`, `protected`, `preemptible`, `checkpoint`. aiops writes
 `last-actions` (ids of the actions done to the object, newest first), `begun`, `checkpoint-requested`, `reason`,
-`draining`, `moving`.
+`draining`, and the journals `moving` and `stopping` (`begun.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ BEGUN = "aiops.io/begun"
 REASON = "aiops.io/reason"
 DRAINING = "aiops.io/draining"
 MOVING = "aiops.io/moving"
+STOPPING = "aiops.io/stopping"
 REQUESTED = "aiops.io/checkpoint-requested"
 CHECKPOINT = "aiops.io/checkpoint"
 CLAIM = "aiops.io/claim"

@@ -71,7 +71,7 @@ class Mirror(Generic[T]):
         Raises Unreadable rather than give an old picture.
         """
         with self._changed:
-            while not (self._fresh() and _reaches(self._version, version)):
+            while not (self._fresh() and reaches(self._version, version)):
                 left = deadline - SystemClock().elapsed()
                 if left <= 0:
                     raise Unreadable(f"{self.source.path}: {self._problem or 'no contact or behind its own writes'}")
@@ -175,6 +175,6 @@ class Mirror(Generic[T]):
             self._changed.notify_all()
 
 
-def _reaches(version: str, wanted: str) -> bool:
+def reaches(version: str, wanted: str) -> bool:
     """Whether a mirror at `version` has seen the write `wanted`; versions grow and compare as numbers (KEP-5504)."""
     return not wanted or (version.isdigit() and wanted.isdigit() and int(version) >= int(wanted))

@@ -7,7 +7,7 @@ done). They leave by the Eviction API like everything else, and by their own dea
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,11 @@ def imposed(desk: Desk, claim: str) -> int:
     return len(_standing(desk, f"{CLAIM}={claim}"))
 
 
-def withdraw(desk: Desk, prefix: str, kept: Collection[str]) -> Answer | None:
-    """Evict the placeholders of the claims that begin with `prefix`, but of `kept`; None when all go, else why one stays."""
+def withdraw(desk: Desk, over: Callable[[str], bool]) -> Answer | None:
+    """Evict the placeholders of the claims that are over; None when all go, else why one stays."""
     reader = Reader(desk.settings.gpu_resources)
     for pod in _standing(desk, CLAIM):
-        claim = pod["metadata"]["labels"][CLAIM]
-        if claim.startswith(f"{prefix}-") and claim not in kept:
+        if over(pod["metadata"]["labels"][CLAIM]):
             stays = evict(desk, reader.pod(pod))
             if stays is not None:
                 return Outcome.UNKNOWN, stays

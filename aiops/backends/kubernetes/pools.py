@@ -69,7 +69,8 @@ def _finish(desk: Desk, action: ScalePool, row: PoolRow, nodes: tuple[NodeRecord
     why = placeholders.impose(desk, claim)
     if why is not None:
         return Outcome.UNKNOWN, why
-    stays = placeholders.withdraw(desk, placeholders.name_of("pool", action.pool), {claim.name})
+    mine = f"{placeholders.name_of('pool', action.pool)}-"
+    stays = placeholders.withdraw(desk, lambda name: name.startswith(mine) and name != claim.name)
     return stays or (Outcome.ALREADY, f"{len(claim.rooms)} placeholders of a whole node each")
 
 

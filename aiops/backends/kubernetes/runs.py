@@ -87,9 +87,10 @@ def batch(job: JobRecord, pods: tuple[PodRecord, ...], priority: int, now: float
 
 
 def _cut_off(job: JobRecord) -> str:
-    """A move that was begun and not finished left the job suspended: whoever reads this may resume it."""
-    id = job.meta.marks.get("moving", "")
-    return f"move {id} was cut off: a resume starts it where it fits" if id and job.suspended else ""
+    """A suspended job whose move has not ended: the leader ends it, unless somebody changed the job in between."""
+    if "moving" not in job.meta.marks or not job.suspended:
+        return ""
+    return "suspended in the middle of a move, which the leading daemon ends; a resume starts it where it fits"
 
 
 def foreign(pods: Iterable[PodRecord]) -> tuple[Job, ...]:

@@ -1,14 +1,16 @@
 """Taking pods away, gently: checkpoint first, then the Eviction API, which honours disruption budgets. Never a delete.
 
-Stopping a run touches several pods, so it cannot be one write. It is begun by a guarded patch of the Job (`begun`), each
-eviction names the uid of the pod that was judged, and a second patch records the end. A crash in between is read back: the
-run is begun and no longer the same set of pods, so it has stopped.
+Stopping a run touches several pods, so it cannot be one write. It is begun by a guarded patch of the Job that names the run
+and its pods (`begun.Stop`), each eviction names the uid of the pod that was judged, and a second patch records the end. A
+crash in between is read back: the run is begun and no longer the same set of pods, so it has stopped; `finishing` then takes
+away what is left of it, for half a run computes nothing and keeps its GPUs.
 """
 
 from __future__ import annotations
 
 from aiops.action import Drain, Outcome, Preempt, RequestCheckpoint
 from aiops.backends.kubernetes import budgets, marks, runs
+from aiops.backends.kubernetes.begun import Stop
 from aiops.backends.kubernetes.connection import Object, Refused
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import JOBS, PODS
@@ -44,14 +46,15 @@ def request_checkpoint(desk: Desk, place: Place, found: Object, action: RequestC
 def preempt(desk: Desk, place: Place, found: Object, action: Preempt) -> Answer:
     """Evict every pod of the run, if it is the run that was judged, its proof still holds, and the budgets allow all of it."""
     run, job, pods = run_of(desk, place, found)
-    begun = marks.begun(found, desk.id)
+    begun = stops(found, desk.id)
     if run != action.run_id:
         return (Outcome.ALREADY, "the run has stopped") if begun else (Outcome.STALE, f"run is {run}, not {action.run_id}")
     refused = refusal(desk, job, pods, action) or _survives(found) or budgets.refusal(desk, place.namespace, pods)
     if refused is not None:
         return refused
     if not begun:
-        late = desk.write(place, found, {marks.BEGUN: desk.id})
+        stop = Stop(id=desk.id, run_id=run, pods=tuple(sorted(pod.uid for pod in pods)), at=desk.now)
+        late = desk.write(place, found, stop.mark())
         if late is not None:
             return late
     return _evict_run(desk, place, pods)
@@ -98,10 +101,27 @@ def _evict_run(desk: Desk, place: Place, pods: tuple[PodRecord, ...]) -> Answer:
         if problem is not None:
             # half a run is no run: the read that must follow UNKNOWN finds it stopped
             return (Outcome.UNKNOWN if count else Outcome.FAILED), f"{count} of {len(pods)} pods evicted; {problem}"
-    found = desk.find(place)
-    if found is not None:
-        desk.write(place, found, marks.recorded(found, desk.id))  # should it lose a race: `begun` and the new run say as much
+    _record(desk, place)
     return Outcome.DONE, f"{len(pods)} pods evicted"
+
+
+def _record(desk: Desk, place: Place) -> None:
+    """Say that the run was stopped; should it lose a race: the journal and the new run say as much, and `finishing` comes."""
+    found = desk.find(place)
+    stop = Stop.of(found) if found is not None else None
+    if found is not None and stop is not None and stop.id == desk.id:
+        desk.write(place, found, ended(found, stop))
+
+
+def ended(found: Object, stop: Stop) -> dict[str, str | None]:
+    """The annotations that end a stop."""
+    return {**marks.recorded(found, stop.id), marks.STOPPING: None}
+
+
+def stops(found: Object, id: str) -> bool:
+    """Whether the object says that a stop by action `id` was begun and not ended."""
+    stop = Stop.of(found)
+    return stop is not None and stop.id == id
 
 
 def evict(desk: Desk, pod: PodRecord, dry_run: bool = False) -> str | None:

@@ -83,8 +83,8 @@ class ClusterStage:
         seen = self.until(lambda c: any(row.id == id and row.state is JobState.RUNNING for row in c.jobs))
         return next(row for row in seen.jobs if row.id == id)
 
-    def proven(self, found: Job, id: str = "c1") -> None:
-        proof = {"id": id, "run_id": found.run_id, "at": self.now() - 5.0, "verified": True, "step": 100}
+    def proven(self, found: Job, id: str = "c1", age_s: float = 5.0) -> None:
+        proof = {"id": id, "run_id": found.run_id, "at": self.now() - age_s, "verified": True, "step": 100}
         notes = {"metadata": {"annotations": {"aiops.io/checkpoint": orjson.dumps(proof).decode()}}}
         self.rest.patch(f"{JOBS}/{found.name}", notes)
 

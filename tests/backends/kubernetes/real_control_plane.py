@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import audit
 import orjson
 import urllib3
 
@@ -60,7 +61,7 @@ class RealApiServer:
             f"--cert-dir={here / 'certs'}", f"--token-auth-file={here / 'tokens.csv'}", "--authorization-mode=RBAC",
             "--service-account-issuer=https://localhost", f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24",
-            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition", *audit.flags(here),
         )  # fmt: skip
         self._wait()
         if self._controllers:
@@ -93,12 +94,17 @@ class RealApiServer:
         self.__exit__()
         raise AssertionError(f"no API server within 60 s; see the logs in {self._directory}")
 
-    def kubeconfig(self, path: Path) -> Path:
+    @property
+    def directory(self) -> Path:
+        """Where its logs are, the audit log among them."""
+        return self._directory
+
+    def kubeconfig(self, path: Path, token: str = TOKEN) -> Path:
         authority = self._directory / "certs" / "apiserver.crt"  # self-signed: its own authority
         cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(authority)}
         body = {
             "apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [{"name": "c", "cluster": cluster}],
-            "users": [{"name": "u", "user": {"token": TOKEN}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         }  # fmt: skip
         path.write_bytes(orjson.dumps(body))

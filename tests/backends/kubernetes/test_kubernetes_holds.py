@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from cluster_stage import ACCOUNT, PLACEHOLDERS, ClusterStage
+from cluster_stage import ACCOUNT, JOBS, PLACEHOLDERS, ClusterStage
+from kubernetes_stage import job
 
 from aiops.action import ConfirmHold, Effect, HoldCapacity, Outcome, ReleaseHold
 from aiops.backends.kubernetes.connection import Refused
@@ -122,3 +123,35 @@ def test_an_account_that_is_not_ours_makes_the_picture_unreadable(cluster: Clust
     with pytest.raises(Refused):
         cluster.rest.get(f"{PLACEHOLDERS}/none")
     assert not cluster.placeholders()
+
+
+def waits(cluster: ClusterStage, pods: int, gpus: int) -> None:
+    """The owner of the hold comes, and finds every room taken by its own placeholders."""
+    cluster.rest.create(JOBS, job("big", pods=pods, gpus=gpus))
+    cluster.until(lambda c: any(row.id == "default/big" and row.reason for row in c.jobs))
+
+
+def test_what_is_held_is_left_to_the_owner_as_soon_as_it_waits_for_it(cluster: ClusterStage) -> None:
+    """Seen in a whole run: the placeholder kept its own owner off until the hold's term was over."""
+    wish = replace(HOLD, nodes=("n1",), gpus=8)
+    cluster.rest.patch("/api/v1/nodes/n2", {"spec": {"unschedulable": True}})
+    assert apply(cluster, wish) is Outcome.DONE
+    cluster.soon(lambda: cluster.placed() == ["n1"])
+    assert cluster.backend.finish(cluster.now()) == (), "nobody waits for it yet"
+    waits(cluster, pods=1, gpus=8)
+    assert "left to default/big" in cluster.soon(lambda: cluster.backend.finish(cluster.now()))[0]
+    assert cluster.running("default/big").nodes == ("n1",)
+    assert cluster.backend.probe(admit(wish), cluster.now()) is Effect.PRESENT
+    assert apply(cluster, wish) is Outcome.ALREADY and not cluster.placeholders(), "and it does not come back"
+    assert cluster.backend.observe(cluster.now()).holds == (HOLD.hold,), "others may not hold it twice"
+    assert apply(cluster, ReleaseHold(hold=HOLD.hold, fence=7), "a2") is Outcome.DONE
+
+
+def test_a_hold_whose_room_has_not_come_yet_is_kept(cluster: ClusterStage) -> None:
+    """The victims still run: what has come already would go to others, were it left now."""
+    found = cluster.running()
+    assert apply(cluster, replace(HOLD, nodes=("n0", "n1"), gpus=16)) is Outcome.DONE
+    cluster.soon(lambda: cluster.placed() == ["n1"])
+    waits(cluster, pods=2, gpus=8)
+    assert cluster.backend.finish(cluster.now()) == () and cluster.placed() == ["n1"]
+    assert cluster.running().run_id == found.run_id

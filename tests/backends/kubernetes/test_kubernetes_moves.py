@@ -9,6 +9,7 @@ from cluster_stage import JOBS, ClusterStage, in_process
 from kubernetes_stage import budget
 
 from aiops.action import Effect, Migrate, Outcome, Resume
+from aiops.backends.kubernetes.begun import Move
 from aiops.backends.kubernetes.moving import elsewhere
 from aiops.model import Job, JobState
 from aiops.testing.backend import admit
@@ -96,28 +97,30 @@ def test_without_room_on_the_named_node_nothing_moves(cluster: ClusterStage) -> 
     assert receipt.outcome is Outcome.STALE and "free" in receipt.detail and cluster.running().run_id == found.run_id
 
 
-def test_a_move_cut_off_in_the_middle_is_seen_and_resumed_by_a_person(cluster: ClusterStage) -> None:
-    found = gathered(cluster)
+def suspended(cluster: ClusterStage, found: Job) -> None:
+    """The first half of a move `a1`; and here the daemon died."""
     job = cluster.rest.get(f"{JOBS}/train")
-    marks = {"aiops.io/begun": "a1", "aiops.io/moving": "a1"}
-    meta = {"resourceVersion": job["metadata"]["resourceVersion"], "annotations": marks}
-    cluster.rest.patch(f"{JOBS}/train", {"metadata": meta, "spec": {"suspend": True}})  # and here the daemon died
+    begun = Move(id="a1", generation=job["metadata"]["generation"] + 1, on_nodes=("n0",), to_nodes=("n1",), gpus=found.gpus)
+    meta = {"resourceVersion": job["metadata"]["resourceVersion"], "annotations": begun.mark()}
+    cluster.rest.patch(f"{JOBS}/train", {"metadata": meta, "spec": {"suspend": True}})
+
+
+def test_a_move_cut_off_in_the_middle_is_seen_and_may_be_resumed_by_a_person(cluster: ClusterStage) -> None:
+    found = gathered(cluster)
+    suspended(cluster, found)
     held = cluster.until(lambda c: c.jobs[0].state is JobState.HELD).jobs[0]
-    assert "a1" in held.reason and "move" in held.reason
+    assert "in the middle of a move" in held.reason
     assert cluster.backend.probe(admit(move(found)), cluster.now()) is Effect.ABSENT
     receipt = cluster.backend.apply(admit(Resume(job=held.id, run_id=held.run_id), id="a2"), cluster.now())
     assert receipt.outcome is Outcome.DONE, receipt.detail
-    assert cluster.running().reason == ""
+    assert cluster.running().reason == "" and cluster.backend.finish(cluster.now()) == ()
     assert "aiops.io/moving" not in cluster.rest.get(f"{JOBS}/train")["metadata"]["annotations"]
 
 
 def test_the_same_move_sent_again_finishes_what_was_begun(cluster: ClusterStage) -> None:
     found = gathered(cluster)
-    wish, job = admit(move(found)), cluster.rest.get(f"{JOBS}/train")
-    marks = {"aiops.io/begun": "a1", "aiops.io/moving": "a1"}
-    meta = {"resourceVersion": job["metadata"]["resourceVersion"], "annotations": marks}
-    cluster.rest.patch(f"{JOBS}/train", {"metadata": meta, "spec": {"suspend": True}})
-    assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.DONE
+    suspended(cluster, found)
+    assert cluster.backend.apply(admit(move(found)), cluster.now()).outcome is Outcome.DONE
     cluster.until(lambda c: any(r.state is JobState.RUNNING and r.nodes == ("n1",) for r in c.jobs))
 
 
