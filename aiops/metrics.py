@@ -229,6 +229,7 @@ _WORK_ROWS = (
     Metric("service_restarts_total", _C, "replicas", "Replicas that ended by themselves.", ("service",), _I, _UP),
     Metric("service_requests_total", _C, "requests", "Requests that replicas received.", ("service",), _E),
     Metric("service_requests_per_second", _G, "requests/s", "Requests received per second: the load.", ("service",), _E),
+    Metric("service_requests_in_flight", _G, "requests", "Requests waiting or worked on.", ("service",), _E),
     Metric("service_request_seconds", _G, "seconds", "Mean time to answer a request.", ("service",), _E, _UP),
     Metric("cluster_nodes", _G, "nodes", "Nodes by state.", ("state", "pool")),
     Metric("cluster_gpus", _G, "gpus", "GPUs by state.", ("state", "pool")),

@@ -18,6 +18,18 @@ NOISE_S = 300.0
 FEWEST = 6
 """Samples below which nobody can tell noise from a burst."""
 
+LEVEL_S = 300.0
+"""The level from which a load surges is its mean over this long: HPA's stabilisation window."""
+
+PAST_S = 3600.0
+"""How far back surges are remembered: an hour has some 300 samples, and what was usual yesterday is the forecast's business."""
+
+SURGES = 30
+"""Moments below which nobody can tell what surges are usual."""
+
+LARGEST = 5.0
+"""A load near zero surges by any factor; what multiplies more than this is no surge but a start."""
+
 STEP_TO_SIGMA = 0.5 * np.sqrt(np.pi)
 """The mean absolute difference of two draws of a normal distribution, times this, is its standard deviation."""
 
@@ -30,17 +42,54 @@ def reactive(series: Series, now: float, by: tuple[float, float, float]) -> tupl
     its length. The deviation is that of neighbouring samples, so that a trend is not taken for noise.
     """
     window_s, average_s, burst = by
-    known = np.isfinite(series.values)
-    times, values = series.times[known], series.values[known]
-    ends = np.flatnonzero((times > now - window_s) & (times <= now))
-    sigma = noise(times, values, now)
-    load = np.empty(len(ends))
-    for place, end in enumerate(ends):
-        first, since = np.searchsorted(times, (times[end] - average_s, times[end] - BEFORE_S), side="right")
-        load[place] = values[first : end + 1].mean()
-        if end > since and values[end] - values[since:end].mean() > burst * sigma:
-            load[place] = max(load[place], values[end])
-    return times[ends], load
+    times, values = known(series, now)
+    load, index = means(times, values, average_s), np.arange(len(times))
+    first, total = np.searchsorted(times, times - BEFORE_S, side="right"), running(values)
+    before = (total[index] - total[first]) / np.maximum(index - first, 1)
+    stands_out = (index > first) & (values - before > burst * noise(times, values, now))
+    load = np.where(stands_out, np.maximum(load, values), load)
+    inside = times > now - window_s
+    return times[inside], load[inside]
+
+
+def surges(series: Series, now: float, by: tuple[float, float]) -> tuple[Floats, float]:
+    """(n,) level at each sample up to `now`, and by what factor the load usually surges above it within a start-up.
+
+    `by` is (lead_s, quantile). The factor is the quantile, over the last hour, of the largest sample of the coming `lead_s`
+    over the level: a replica that is ordered when the load shows it comes too late for that. At least 1, and 1 where too
+    little is known.
+    """
+    lead_s, quantile = by
+    times, values = known(series, now)
+    level = means(times, values, LEVEL_S)
+    if len(times) < SURGES:
+        return level, 1.0
+    after = np.arange(1, len(times) + 1)
+    until = np.searchsorted(times, times + max(lead_s, 1.0), side="right")
+    spans = np.column_stack([after, until]).ravel()
+    most = np.maximum.reduceat(np.append(values, [-np.inf, -np.inf]), spans)[::2]
+    usable = (times >= times[0] + LEVEL_S) & (times + lead_s <= now) & (until > after) & (level > 0)
+    if usable.sum() < SURGES:
+        return level, 1.0
+    return level, float(np.clip(np.quantile(most[usable] / level[usable], quantile), 1.0, LARGEST))
+
+
+def known(series: Series, now: float) -> tuple[Floats, Floats]:
+    """(n,) times and (n,) values of the finite samples up to `now`."""
+    kept = np.isfinite(series.values) & (series.times <= now)
+    return series.times[kept], series.values[kept]
+
+
+def means(times: Floats, values: Floats, window_s: float) -> Floats:
+    """(n,) mean of the samples in (time - window_s, time] at each of (n,) times."""
+    total, last = running(values), np.arange(1, len(values) + 1)
+    first = np.searchsorted(times, times - window_s, side="right")
+    return np.asarray((total[last] - total[first]) / (last - first))
+
+
+def running(values: Floats) -> Floats:
+    """(n + 1,) sums of the first 0, 1, .. n values."""
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def noise(times: Floats, values: Floats, now: float) -> float:

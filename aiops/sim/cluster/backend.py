@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,12 +17,14 @@ from aiops.sim.cluster.stall import slowed
 from aiops.sim.cluster.world import Fleet, World
 
 SCRAPE_S = 10
+ARRIVALS, IN_FLIGHT = "service_requests_per_second", "service_requests_in_flight"
 EPOCH = 1
 
 
-def load_key(service: str) -> SeriesKey:
-    """The series that a service's demand is measured in."""
-    return SeriesKey.of("service_requests_per_second", service=service)
+def load_key(service: str, stalls: Iterable[Stall] = ()) -> SeriesKey:
+    """The series that a service's demand is measured in: requests received, or in flight if a stall inflates it."""
+    in_flight = any(stall.in_flight and stall.service == service for stall in stalls)
+    return SeriesKey.of(IN_FLIGHT if in_flight else ARRIVALS, service=service)
 
 
 def latency_key(service: str) -> SeriesKey:
@@ -57,19 +59,21 @@ class SimBackend:
 
     def collect(self, now: float) -> Batch:
         """The mean load and the mean time to answer of each service since the last scrape."""
-        end, pairs = int(now - self.loads.start), []
+        end = int(now - self.loads.start)
+        read: dict[SeriesKey, float] = {}
         stalls, start = self.stalls
         for name, rates in self.loads.rates.items():
             span = slice(max(0, end - SCRAPE_S), end)
-            pairs.append((load_key(name), float(self.seen[name][span].mean())))
+            read[SeriesKey.of(ARRIVALS, service=name)] = float(rates[span].mean())
+            read[load_key(name, stalls)] = float(self.seen[name][span].mean())
             if rates[span].any():  # nobody asked: nobody was answered
                 slower = slowed(stalls, name, now - start)
-                pairs.append((latency_key(name), self._meters[name].read(rates[span], self.world.fleets[name].ready, slower)))
-        return Batch.of(now, pairs)
+                read[latency_key(name)] = self._meters[name].read(rates[span], self.world.fleets[name].ready, slower)
+        return Batch.of(now, read.items())
 
     def observe(self, now: float) -> Cluster:
         """See `Backend.observe`."""
-        services = tuple(service_of(fleet) for fleet in self.world.fleets.values())
+        services = tuple(service_of(fleet, self.stalls[0]) for fleet in self.world.fleets.values())
         return Cluster(at=now, backend=self.name, nodes=self._nodes, pools=self._pools, services=services)
 
     def apply(self, admission: Admission, now: float) -> Receipt:
@@ -115,7 +119,7 @@ def gpus_of(node: str, pool: PoolSpec) -> tuple[Gpu, ...]:
     return tuple(Gpu(uuid=f"{node}/{i}", index=i, model=pool.gpu_type) for i in range(pool.gpus))
 
 
-def service_of(fleet: Fleet) -> Service:
+def service_of(fleet: Fleet, stalls: Iterable[Stall] = ()) -> Service:
     """A fleet as the core sees it."""
     spec = fleet.spec
     return Service(
@@ -127,7 +131,7 @@ def service_of(fleet: Fleet) -> Service:
         ready=fleet.ready,
         min_replicas=spec.min_replicas,
         max_replicas=spec.max_replicas,
-        load=load_key(spec.name),
+        load=load_key(spec.name, stalls),
         target=spec.right_load,
         gpus_per_replica=spec.gpus_per_replica,
         start_s=tuple(np.round(fleet.start_s, 3).tolist()),

@@ -13,9 +13,8 @@ import numpy as np
 from aiops.foresight import Plan
 from aiops.model import Forecast, Query, Series
 from aiops.refresh import Refresher
-from aiops.sim.cluster.backend import SCRAPE_S, load_key
+from aiops.sim.cluster.backend import ARRIVALS, IN_FLIGHT, SCRAPE_S, load_key
 from aiops.sim.cluster.drive import Progress, Stage
-from aiops.sim.cluster.load import Loads
 from aiops.sim.cluster.shelf import SimStore
 
 
@@ -47,7 +46,8 @@ class Past(SimStore):
 
     def read(self, query: Query, now: float) -> tuple[Series, ...]:
         """See `SeriesStore.read`."""
-        return tuple(one for series in self._series if (one := within(series, now - query.window_s, now)) is not None)
+        asked = [series for series in self._series if series.key.metric == query.metric]
+        return tuple(one for series in asked if (one := within(series, now - query.window_s, now)) is not None)
 
 
 def within(series: Series, after: float, until: float) -> Series | None:
@@ -60,22 +60,26 @@ def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
     """Forecasts of every service's load each five minutes of the span, each from what was known by then alone."""
     plan = Plan()
     step = int(plan.step_s)
-    past = Past(scraped(stage.loads))
+    past = Past(scraped(stage))
     refresher = Refresher(past, plan, executor=Here())
-    query = Query(metric="service_requests_per_second", window_s=plan.history_s)
+    queries = [Query(metric=metric, window_s=plan.history_s) for metric in (ARRIVALS, IN_FLIGHT)]
     made: list[Forecast] = []
     first = -(-stage.start // step) * step
     for now in range(first, stage.end, step):
-        made += refresher.forecasts(float(now), [query])
+        made += refresher.forecasts(float(now), queries)
         progress((now - first) / (stage.end - first))
     return tuple(made)
 
 
-def scraped(loads: Loads) -> list[Series]:
+def scraped(stage: Stage) -> list[Series]:
     """Every sample that the daemon would have stored: the refresher makes its own means of them, as it does live."""
-    most = loads.seconds // SCRAPE_S
-    times = loads.start + SCRAPE_S * np.arange(1, most + 1, dtype=np.float64)
+    most = stage.loads.seconds // SCRAPE_S
+    times = stage.loads.start + SCRAPE_S * np.arange(1, most + 1, dtype=np.float64)
     return [
-        Series(key=load_key(name), times=times, values=rates[: most * SCRAPE_S].reshape(most, SCRAPE_S).mean(axis=1))
-        for name, rates in sorted(loads.rates.items())
+        Series(
+            key=load_key(name, stage.scenario.stalls),
+            times=times,
+            values=rates[: most * SCRAPE_S].reshape(most, SCRAPE_S).mean(axis=1),
+        )
+        for name, rates in sorted(stage.seen.items())
     ]

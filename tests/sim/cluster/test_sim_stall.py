@@ -47,6 +47,12 @@ def test_the_diagnosis_keeps_gpus_from_being_added() -> None:
     assert told["baselines"]["hpa"]["slo_violation_minutes"] > 14
 
 
+def test_a_diagnosis_that_takes_a_minute_is_waited_for_where_only_waiting_has_grown() -> None:
+    report = run(in_flight=True, diagnosed=60)
+    assert report["policies"]["prescale"]["scale_ups_in_stalls"] == 0
+    assert report["baselines"]["hpa"]["scale_ups_in_stalls"] > 0
+
+
 def test_slow_answers_alone_add_nothing_before_the_diagnosis_speaks() -> None:
     report = run(diagnosed=60)
     assert report["policies"]["prescale"]["scale_ups_in_stalls"] == 0
