@@ -28,6 +28,8 @@ from aiops.action import (
     ReleaseHold,
     RequestCheckpoint,
     ReserveBandwidth,
+    Resume,
+    Suspend,
     Uncordon,
     target,
 )
@@ -175,12 +177,12 @@ class SlurmBackend:
         if isinstance(action, Preempt | Migrate) and job is not None:
             proof = self._checkpoints.proof(job, now, _PATIENCE_S)
         holds = isinstance(action, HoldCapacity | ConfirmHold | ReleaseHold | ReserveBandwidth | ReleaseBandwidth | Preempt)
-        comment, frozen_at = self._query.mark(job) if job is not None else ("", 0.0)
+        frozen_at = self._query.suspended_at(job) if isinstance(action, Suspend | Resume) and job is not None else 0.0
+        site = self._query.site() if action.kind in _WHOLE else None
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
-            picture=self._query.picture_with_nodes_of_now(now) if action.kind in _WHOLE else None,
-            reservations=self._query.reservations() if holds else (),
-            comment=comment, frozen_at=frozen_at,
+            site=site, reservations=(site.reservations if site else self._query.reservations()) if holds else (),
+            comment=job.admin_comment if job is not None else "", frozen_at=frozen_at,
         )  # fmt: skip
 
     def probe(self, admission: Admission, now: float) -> Effect:
@@ -201,10 +203,6 @@ class SlurmBackend:
         view = self._view(action, now)
         if isinstance(action, RequestCheckpoint):
             return view.job is not None and self._checkpoints.requested(view.job, admission.id)
-        if isinstance(action, JobAction):
-            view = View(
-                settings=view.settings, controller=view.controller, now=now, job=self._query.whole_job(action.job)
-            )  # marks as Slurm keeps them, not as a user could write them
         return evidence.present(action, admission.id, view)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiops.errors import AiopsError, Temporary
@@ -41,16 +41,17 @@ class Answer:
     err: str
 
 
-Run = Callable[[Sequence[str], float], Answer]
-"""Runs an argument list for at most so many seconds; TimeoutExpired or OSError where there is no answer."""
+Run = Callable[[Sequence[str], float, Mapping[str, str]], Answer]
+"""Runs an argument list for at most so many seconds, with more environment; TimeoutExpired or OSError without an answer."""
 
 
 def system(environment: dict[str, str]) -> Run:
     """Runs programs on this machine, as this user."""
 
-    def run(argv: Sequence[str], timeout_s: float) -> Answer:
+    def run(argv: Sequence[str], timeout_s: float, more: Mapping[str, str]) -> Answer:
+        whole = {**environment, **more}
         done = subprocess.run(  # noqa: S603  an argument list, no shell; every value is checked below
-            list(argv), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            list(argv), env=whole, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
         return Answer(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
@@ -64,9 +65,9 @@ class Commands:
         self._run = run
         self._timeout_s = timeout_s
 
-    def read(self, *argv: str, missing: str = "") -> bytes:
+    def read(self, *argv: str, missing: str = "", environment: Mapping[str, str] | None = None) -> bytes:
         """Output of a command that changes nothing; empty where it says `missing`. Raises Lost."""
-        answer = self._ask(argv)
+        answer = self._ask(argv, environment or {})
         if answer.code and missing and missing in answer.err:
             return b""
         if answer.code:
@@ -75,7 +76,7 @@ class Commands:
 
     def write(self, *argv: str) -> str:
         """Carry out one change; what it printed. Raises Refused or Lost."""
-        answer = self._ask(argv)
+        answer = self._ask(argv, {})
         if not answer.code:
             return answer.out.decode(errors="replace").strip()
         text = _first_line(answer)
@@ -83,9 +84,9 @@ class Commands:
             raise Lost(text)
         raise Refused(text)
 
-    def _ask(self, argv: tuple[str, ...]) -> Answer:
+    def _ask(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> Answer:
         try:
-            return self._run(argv, self._timeout_s)
+            return self._run(argv, self._timeout_s, environment)
         except subprocess.TimeoutExpired:
             raise Lost(f"{argv[0]}: no answer within {self._timeout_s:g} s") from None
         except OSError as error:

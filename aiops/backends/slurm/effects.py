@@ -193,16 +193,16 @@ class Effects:
     def _users(self, owner: str, view: View) -> str:
         """Whose jobs may use a reservation: the owner's own user where it is a job, else the one that is configured."""
         kind, _, id = owner.partition("/")
-        jobs = view.picture.jobs if view.picture else ()
-        user = next((row.user for row in jobs if kind == "job" and str(row.id) == id), "")
+        job = self._query.job(id) if kind == "job" else None
+        user = job.user if job is not None else ""
         chosen = (id if kind == "user" else user) or view.settings.reservation_user or ""
         if not chosen:
             raise Refused(f"whose is {owner[:60]}? Name a job/ID or user/NAME as its owner, or set reservation_user")
         return f"Users={name(chosen)}"
 
     def _pool(self, action: ScalePool, view: View) -> str:
-        assert view.picture is not None, "checked by the preconditions"
-        members = sorted((row for row in view.picture.nodes if pool_name(row) == action.pool), key=lambda row: row.name)
+        assert view.site is not None, "checked by the preconditions"
+        members = sorted((row for row in view.site.nodes if pool_name(row) == action.pool), key=lambda row: row.name)
         off = [row.name for row in members if not powered(row)]
         wanted = action.nodes - (len(members) - len(off))
         if wanted > 0:

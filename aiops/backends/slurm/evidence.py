@@ -47,12 +47,13 @@ def present(action: Slurms, by: str, view: View) -> bool | None:
         case ScalePool():
             return _pool(action, view)
         case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
-            return False if view.job is None else _job(action, view.job, by)  # gone: a repeat finds nothing to change
+            # gone: a repeat finds nothing to change
+            return False if view.job is None else _job(action, view.job, by, view.frozen_at)
         case _:
             assert_never(action)
 
 
-def _job(action: JobAction, row: JobRow, by: str) -> bool:
+def _job(action: JobAction, row: JobRow, by: str, frozen_at: float) -> bool:
     marked, state = marks.marked(row.admin_comment, by), job_state(row)
     same_run = row.run_id == action.run_id
     match action:
@@ -65,7 +66,7 @@ def _job(action: JobAction, row: JobRow, by: str) -> bool:
             released = marked is not None and same_run and not row.held and state in (JobState.QUEUED, JobState.RUNNING)
             return released or row.restarts > int(action.run_id.rpartition("-")[2] or 0)
         case Suspend() | Resume():
-            return _frozen(action, row, marked)
+            return _frozen(action, row, marked, frozen_at)
         case LendQueue():
             return same_run and row.partition == action.lender
         case TuneJob():
@@ -76,14 +77,14 @@ def _job(action: JobAction, row: JobRow, by: str) -> bool:
             assert_never(action)
 
 
-def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None) -> bool:
+def _frozen(action: Suspend | Resume, row: JobRow, marked: float | None, frozen_at: float) -> bool:
     """Whether the run is as wished; where somebody undid it, it is not, and `overtaken` keeps it from being repeated."""
     if marked is None or row.run_id != action.run_id:
         return False
     state = job_state(row)
     if isinstance(action, Suspend):
         return state is JobState.SUSPENDED
-    cancelled_as_it_stood = state is JobState.CANCELLED and row.suspended_at == marked
+    cancelled_as_it_stood = state is JobState.CANCELLED and frozen_at == marked
     return not (row.held or state is JobState.SUSPENDED or cancelled_as_it_stood)
 
 
@@ -124,8 +125,8 @@ def _ceil(value: float) -> int:
 
 
 def _pool(action: ScalePool, view: View) -> bool | None:
-    if view.picture is None:
+    if view.site is None:
         return None
-    members = [row for row in view.picture.nodes if pool_name(row) == action.pool]
+    members = [row for row in view.site.nodes if pool_name(row) == action.pool]
     off = {row.name for row in members if not powered(row)}
     return len(members) - len(off) == action.nodes and set(action.remove) <= off

@@ -6,12 +6,15 @@ Three notations of one thing: `gres/gpu:h200=8` (TRES), `gres:gpu:h200:8` (per n
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+_TEXTS = 4096  # thousands of jobs ask with the same few texts
 _TRES = re.compile(r"(?:^|,)gres/gpu(?::([A-Za-z0-9._-]+))?=(\d+)")
 _GRES = re.compile(r"(?:^|,)(?:gres[:/])?gpu(?::([A-Za-z][A-Za-z0-9._-]*))?(?:[:=](\d+))?(?:\(IDX:([0-9,\-]*|N/A)\))?")
 _LICENCE = re.compile(r"([A-Za-z0-9._-]+)(?:@[A-Za-z0-9._-]+)?(?:[:=](\d+))?")
 
 
+@lru_cache(maxsize=_TEXTS)
 def tres_gpus(text: str) -> tuple[int, str]:
     """(GPUs, type) of a TRES text. The untyped row is the total where typed ones stand beside it."""
     rows = [(kind, int(count)) for kind, count in _TRES.findall(text)]
@@ -20,6 +23,7 @@ def tres_gpus(text: str) -> tuple[int, str]:
     return (plain[0] if plain else sum(count for _, count in typed)), (typed[0][0] if typed else "")
 
 
+@lru_cache(maxsize=_TEXTS)
 def asked_gpus(text: str) -> tuple[int, str]:
     """(GPUs, type) of a request per node, job, task or socket; a type without a count asks for one."""
     rows = [(kind, int(count or 1)) for kind, count, _ in _GRES.findall(text)]

@@ -34,7 +34,7 @@ from aiops.action import (
 from aiops.backends.slurm import gres, marks
 from aiops.backends.slurm.declare import SlurmSettings
 from aiops.backends.slurm.picture import is_protected, job_state, node_state, node_uid, pool_name, pool_version
-from aiops.backends.slurm.query import Picture
+from aiops.backends.slurm.query import Site
 from aiops.backends.slurm.rows import TERMINAL, Controller, JobRow, NodeRow, Reserved
 from aiops.model import Checkpoint, JobState, NodeState
 
@@ -69,7 +69,7 @@ class View:
     now: float
     job: JobRow | None = None
     node: NodeRow | None = None
-    picture: Picture | None = None
+    site: Site | None = None
     reservations: tuple[Reserved, ...] = ()
     proof: Checkpoint | None = None
     comment: str = ""
@@ -131,7 +131,7 @@ def _job(action: JobAction, view: View) -> Refusal | None:
             held = state is JobState.HELD  # then a release is enough
             return (None if held else _requeue_limit(row, view)) or _known_nodes(action.exclude_nodes, view)
         case LendQueue():
-            known = view.picture is not None and action.lender in view.picture.partitions
+            known = view.site is not None and action.lender in view.site.partitions
             return None if known else (Outcome.FAILED, f"partition {action.lender} does not exist")
         case TuneJob():
             return _knob(row, action)
@@ -177,7 +177,7 @@ def _proof(action: Preempt | Migrate, view: View) -> Refusal | None:
 
 
 def _targets(action: Migrate, view: View) -> Refusal | None:
-    ready = {row.name for row in view.picture.nodes if node_state(row) is NodeState.READY} if view.picture else set()
+    ready = {row.name for row in view.site.nodes if node_state(row) is NodeState.READY} if view.site else set()
     missing = sorted(set(action.to_nodes) - ready)
     if missing or not action.to_nodes:
         return Outcome.STALE, f"not in service: {','.join(missing) or 'no node named'}"
@@ -190,7 +190,7 @@ def _covers(action: Preempt, view: View) -> bool:
 
 
 def _known_nodes(names: tuple[str, ...], view: View) -> Refusal | None:
-    known = {row.name for row in view.picture.nodes} if view.picture else set()
+    known = {row.name for row in view.site.nodes} if view.site else set()
     unknown = sorted(set(names) - known)
     return (Outcome.STALE, f"no such node: {','.join(unknown)}") if unknown else None
 
@@ -224,7 +224,7 @@ def _hold(action: HoldAction, view: View) -> Refusal | None:
     fences = [fence for row in view.reservations if (fence := marks.fence_of(row.name, action.hold)) is not None]
     if fences:
         return Outcome.STALE, f"hold {action.hold} is granted with fence {max(fences)}"
-    rows = {row.name: row for row in view.picture.nodes} if view.picture else {}
+    rows = {row.name: row for row in view.site.nodes} if view.site else {}
     if not action.nodes and not action.bandwidth_bytes_per_s:
         return Outcome.FAILED, "a hold of nothing"
     down = [name for name in action.nodes if name not in rows or node_state(rows[name]) in (NodeState.DOWN, NodeState.OFF)]
@@ -237,7 +237,7 @@ def _hold(action: HoldAction, view: View) -> Refusal | None:
 
 
 def _link(link: str, view: View) -> Refusal | None:
-    known = view.picture is not None and link in view.picture.licences and view.settings.bandwidth(link) is not None
+    known = view.site is not None and link in view.site.licences and view.settings.bandwidth(link) is not None
     return None if known else (Outcome.STALE, f"link {link} does not exist")
 
 
@@ -253,7 +253,7 @@ def _bandwidth(action: LinkAction, view: View) -> Refusal | None:
 
 
 def _pool(action: ScalePool, view: View) -> Refusal | None:
-    members = [row for row in view.picture.nodes if pool_name(row) == action.pool] if view.picture else []
+    members = [row for row in view.site.nodes if pool_name(row) == action.pool] if view.site else []
     cloud = [row for row in members if "CLOUD" in row.states]
     if not members or pool_version(action.pool, members) != action.version:
         return Outcome.STALE, f"pool {action.pool} is not at version {action.version}"

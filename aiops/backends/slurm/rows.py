@@ -16,6 +16,8 @@ from aiops.backends.slurm.hostlist import expand
 
 _NONE = 4294967294  # NO_VAL: how 32-bit fields say 'not set'
 _FIELD = re.compile(r"(\w[\w:/]*)=(\S*)")
+_SIGNS = {"*": "NOT_RESPONDING", "~": "POWERED_DOWN", "#": "POWERING_UP", "!": "POWER_DOWN", "%": "POWERING_DOWN"}
+_PROSE = re.compile(r" (?:Reason|Comment|Extra)=")
 Raw = Mapping[str, Any]
 
 TERMINAL = frozenset(
@@ -53,10 +55,7 @@ class JobRow:
     memory_bytes: float = 0.0
     licences: tuple[tuple[str, int], ...] = ()
     limit_s: float | None = None
-    suspended_at: float = 0.0
-    preempted_at: float = 0.0
     admin_comment: str = ""
-    dependency: str = ""
 
     @property
     def run_id(self) -> str:
@@ -147,9 +146,7 @@ def job(raw: Raw) -> JobRow:
         required_nodes=expand(raw.get("required_nodes") or ""), gpus=gpus, gpu_type=kind, gpu_ids=ids,
         cpus=number(raw.get("cpus")), memory_bytes=memory * 2**20,
         licences=tuple(sorted(gres.licences(raw.get("licenses") or "").items())),
-        limit_s=number(raw.get("time_limit")) * 60 or None, suspended_at=number(raw.get("suspend_time")),
-        preempted_at=number(raw.get("preempt_time")), admin_comment=str(raw.get("admin_comment") or ""),
-        dependency=str(raw.get("dependency") or ""),
+        limit_s=number(raw.get("time_limit")) * 60 or None, admin_comment=str(raw.get("admin_comment") or ""),
     )  # fmt: skip
 
 
@@ -179,6 +176,29 @@ def node(raw: Raw) -> NodeRow:
         partitions=tuple(raw.get("partitions") or ()), reason=str(raw.get("reason") or ""), cpus=number(raw.get("cpus")),
         memory_bytes=number(raw.get("real_memory")) * 2**20, allocated_cpus=number(raw.get("alloc_cpus")),
     )  # fmt: skip
+
+
+def node_shown(line: str) -> NodeRow:
+    """One line of `scontrol -o show node`. What people and programs wrote (reason, comment) stands last and is not searched."""
+    head, _, _ = _PROSE.sub("\n", line, count=1).partition("\n")
+    row = dict(reversed(_FIELD.findall(head)))
+    return NodeRow(
+        name=row["NodeName"], address=f"{row.get('NodeAddr', '')}:{row.get('Port', 0)}", gres=_absent(row.get("Gres")),
+        states=_flagged(row["State"].upper()), features=_absent(row.get("ActiveFeatures")),
+        partitions=tuple(filter(None, row.get("Partitions", "").split(","))), cpus=float(row.get("CPUTot", 0)),
+        reason=line.partition(" Reason=")[2].strip(), memory_bytes=float(row.get("RealMemory", 0)) * 2**20,
+        allocated_cpus=float(row.get("CPUAlloc", 0)),
+    )  # fmt: skip
+
+
+def _flagged(text: str) -> frozenset[str]:
+    """`IDLE+CLOUD`, `DOWN*`: newer versions write flags as words, older ones as a sign at the end."""
+    plain = text.rstrip("*~#!%$@^-")
+    return frozenset((*plain.split("+"), *(_SIGNS[sign] for sign in text[len(plain) :] if sign in _SIGNS)))
+
+
+def _absent(text: str | None) -> str:
+    return "" if text in (None, "(null)") else str(text)
 
 
 def shown(text: str) -> Iterable[dict[str, str]]:
@@ -219,10 +239,10 @@ def controller(text: str) -> Controller:
 
 
 def duration(text: str) -> float:
-    """Seconds of `[days-]hours:minutes:seconds`; 0 for NONE and the like."""
+    """Seconds of `[days-][hours:]minutes:seconds`; 0 for NONE, UNLIMITED and the like."""
     days, dash, rest = text.rpartition("-")
     parts = rest.split(":")
-    if not all(part.isdigit() for part in parts) or len(parts) != 3 or (dash and not days.isdigit()):
+    if not all(part.isdigit() for part in parts) or len(parts) not in (2, 3) or (dash and not days.isdigit()):
         return 0.0
-    hours, minutes, seconds = (int(part) for part in parts)
+    hours, minutes, seconds = (int(part) for part in ("0", *parts)[-3:])
     return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)

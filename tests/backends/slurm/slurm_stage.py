@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ class SlurmStage:
         settings = SlurmBackend.from_settings(self.section, "test").settings
         return SlurmBackend(settings, self.run, NOT_SLURM_USER, self._failpoint)
 
-    def run(self, argv: Sequence[str], timeout_s: float) -> Answer:
+    def run(self, argv: Sequence[str], timeout_s: float, more: Mapping[str, str] | None = None) -> Answer:
         """As `commands.system`, but as the cluster's user; an answer may be dropped after the command had its effect."""
         self.asked.append(tuple(argv))
         self.before(argv)
-        environment = {**self.server.env, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+        environment = {**self.server.env, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C", **(more or {})}
         done = subprocess.run(
             [found(argv[0]) or argv[0], *argv[1:]], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
             timeout=timeout_s, cwd="/", **self.server.drop,

@@ -261,10 +261,10 @@ def test_a_hold_whose_answer_is_lost_is_made_once(slurm: SlurmStage) -> None:
 
 
 def test_answers_that_are_not_slurms_are_unreadable(slurm: SlurmStage) -> None:
-    for text in ("", "{}", '{"jobs": 7}', "[1]", '{"jobs": [{"job_id": 1}]}', '{"jobs": [], "errors": [{"error": "x"}]}'):
+    for text in ("", "{}", "JOBID|", "JOBID STATE\n1 RUNNING\n"):
         real = slurm.backend._commands._run
-        slurm.backend._commands._run = lambda argv, s, text=text: (
-            slurm.run(("printf", "%s", text), s) if argv[0] == "squeue" else slurm.run(argv, s)
+        slurm.backend._commands._run = lambda argv, s, more, text=text: (
+            slurm.run(("printf", "%s", text), s) if argv[0] == "squeue" else slurm.run(argv, s, more)
         )
         with pytest.raises(Unreadable):
             slurm.observe()
