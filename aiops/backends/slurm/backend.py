@@ -20,6 +20,7 @@ from aiops.action import (
     Drain,
     Effect,
     HoldCapacity,
+    LendQueue,
     Migrate,
     Outcome,
     Preempt,
@@ -27,8 +28,10 @@ from aiops.action import (
     ReleaseBandwidth,
     ReleaseHold,
     RequestCheckpoint,
+    Requeue,
     ReserveBandwidth,
     Resume,
+    ScalePool,
     Suspend,
     Uncordon,
     target,
@@ -176,13 +179,12 @@ class SlurmBackend:
         proof: Checkpoint | None = None
         if isinstance(action, Preempt | Migrate) and job is not None:
             proof = self._checkpoints.proof(job, now, _PATIENCE_S)
-        holds = isinstance(action, HoldCapacity | ConfirmHold | ReleaseHold | ReserveBandwidth | ReleaseBandwidth | Preempt)
-        frozen_at = self._query.suspended_at(job) if isinstance(action, Suspend | Resume) and job is not None else 0.0
-        site = self._query.site() if action.kind in _WHOLE else None
+        freezes = isinstance(action, Suspend | Resume) and job is not None and not job.held
+        frozen_at = self._query.suspended_at(job) if freezes and job is not None else 0.0
+        site = self._query.site(_around(action))
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
-            site=site, reservations=(site.reservations if site else self._query.reservations()) if holds else (),
-            comment=job.admin_comment if job is not None else "", frozen_at=frozen_at,
+            site=site, comment=job.admin_comment if job is not None else "", frozen_at=frozen_at,
         )  # fmt: skip
 
     def probe(self, admission: Admission, now: float) -> Effect:
@@ -213,10 +215,23 @@ class SlurmBackend:
             self._query.close()
 
 
-_WHOLE = frozenset(
-    {"hold_capacity", "reserve_bandwidth", "release_bandwidth", "scale_pool", "migrate", "requeue", "lend_queue"}
-)
-"""Actions that are judged on nodes, partitions or licences beside their own target."""
+def _around(action: Slurms) -> tuple[str, ...]:
+    """What of the site an action is judged on, beside its own target: what is not needed is not asked."""
+    match action:
+        case HoldCapacity():
+            return ("nodes", "reservations", *(("licences",) if action.bandwidth_bytes_per_s else ()))
+        case ReserveBandwidth() | ReleaseBandwidth():
+            return ("licences", "reservations")
+        case ConfirmHold() | ReleaseHold():
+            return ("reservations",)
+        case Preempt():
+            return ("reservations",) if action.bind_to else ()
+        case ScalePool() | Migrate() | Requeue():
+            return ("nodes",)
+        case LendQueue():
+            return ("partitions",)
+        case _:
+            return ()
 
 
 def _environment(settings: SlurmSettings) -> dict[str, str]:

@@ -82,8 +82,11 @@ class Effects:
     def _job(self, action: JobAction, row: JobRow, by: str, view: View) -> str:
         if isinstance(action, RequestCheckpoint):
             return self._checkpoints.request(row, by, view.now)
+        mark = f"AdminComment={marks.job_comment(view.comment, by, view.frozen_at)}"
+        if isinstance(action, LendQueue | TuneJob):
+            return self._update(row, mark, _changed(action))  # both or neither, in one command
         if not row.states & TERMINAL:  # Slurm refuses to comment on a run that is over; its end is mark enough
-            self._update(row, f"AdminComment={marks.job_comment(view.comment, by, view.frozen_at)}")
+            self._update(row, mark)
             self._failpoint("after_mark")
         match action:
             case Preempt():
@@ -100,10 +103,6 @@ class Effects:
                 return self._write("suspend", row.address)
             case Resume():
                 return self._write("release" if row.held else "resume", row.address)
-            case LendQueue():
-                return self._update(row, f"Partition={name(action.lender)}")
-            case TuneJob():
-                return self._update(row, f"{action.knob.capitalize()}={int(action.value)}")
             case _:
                 assert_never(action)
 
@@ -184,7 +183,7 @@ class Effects:
         if isinstance(action, ReleaseBandwidth):
             return self._write("delete", reservation)
         share = f"Licenses={name(action.link)}:{units(action, view)}"
-        if any(row.name == plain for row in view.reservations):
+        if any(row.name == plain for row in view.site.reservations):
             return self._write("update", "reservation", reservation, share)
         shape = ("Flags=ANY_NODES", "NodeCnt=0", "StartTime=now", "Duration=UNLIMITED")
         self._write("create", "reservation", reservation, *shape, self._users(action.owner, view), share)
@@ -201,7 +200,6 @@ class Effects:
         return f"Users={name(chosen)}"
 
     def _pool(self, action: ScalePool, view: View) -> str:
-        assert view.site is not None, "checked by the preconditions"
         members = sorted((row for row in view.site.nodes if pool_name(row) == action.pool), key=lambda row: row.name)
         off = [row.name for row in members if not powered(row)]
         wanted = action.nodes - (len(members) - len(off))
@@ -212,6 +210,12 @@ class Effects:
         if not nodes:
             return "nothing to power"
         return self._write("update", f"NodeName={','.join(name(node) for node in nodes)}", f"State={state}")
+
+
+def _changed(action: LendQueue | TuneJob) -> str:
+    if isinstance(action, LendQueue):
+        return f"Partition={name(action.lender)}"
+    return f"{action.knob.capitalize()}={int(action.value)}"
 
 
 def _when(at: float, now: float) -> str:

@@ -95,7 +95,7 @@ def overtaken(action: Slurms, by: str, view: View) -> bool:
 
 
 def _hold(action: HoldCapacity | ConfirmHold | ReleaseHold, view: View) -> bool:
-    found = next((row for row in view.reservations if marks.fence_of(row.name, action.hold) == action.fence), None)
+    found = next((row for row in view.site.reservations if marks.fence_of(row.name, action.hold) == action.fence), None)
     if isinstance(action, ReleaseHold):
         return found is None
     if isinstance(action, ConfirmHold):
@@ -105,7 +105,7 @@ def _hold(action: HoldCapacity | ConfirmHold | ReleaseHold, view: View) -> bool:
 
 def _bandwidth(action: ReserveBandwidth | ReleaseBandwidth, view: View) -> bool:
     name = marks.bandwidth_name(action.link, action.owner)
-    found = next((row for row in view.reservations if row.name == name), None)
+    found = next((row for row in view.site.reservations if row.name == name), None)
     if isinstance(action, ReleaseBandwidth):
         return found is None
     unit = view.settings.bandwidth(action.link)
@@ -125,8 +125,6 @@ def _ceil(value: float) -> int:
 
 
 def _pool(action: ScalePool, view: View) -> bool | None:
-    if view.site is None:
-        return None
     members = [row for row in view.site.nodes if pool_name(row) == action.pool]
     off = {row.name for row in members if not powered(row)}
     return len(members) - len(off) == action.nodes and set(action.remove) <= off

@@ -61,7 +61,7 @@ def _row(cell: Mapping[str, str]) -> JobRow:
     gpus, kind = _gpus(cell)
     return JobRow(
         id=int(cell["JobID"]), submit=time(cell["SubmitTime"]) or 0.0, restarts=int(cell["RestartCnt"]),
-        states=frozenset({cell["State"]}), reason=_text(cell["Reason"]), array_job=int(cell["ArrayJobID"]) if array else 0,
+        states=frozenset({cell["State"]}), reason=_reason(cell), array_job=int(cell["ArrayJobID"]) if array else 0,
         array_task=int(task) if task.isdigit() else None, unsplit=array and not task.isdigit(),
         het=cell["HetJobID"] not in (*_NONE, "0"), batch=cell["BatchFlag"] == "1", name=cell["Name"],
         user=_text(cell["UserName"]), account=_text(cell["Account"]), partition=cell["Partition"],
@@ -70,6 +70,13 @@ def _row(cell: Mapping[str, str]) -> JobRow:
         memory_bytes=_memory(cell["tres-alloc"]), licences=tuple(sorted(gres.licences(_text(cell["Licenses"])).items())),
         limit_s=duration(cell["TimeLimit"]) or None, admin_comment=_text(cell["admin_comment"]),
     )  # fmt: skip
+
+
+def _reason(cell: Mapping[str, str]) -> str:
+    """Squeue shows a description in place of the reason where there is one; held is what has no priority, whatever it says."""
+    reason = _text(cell["Reason"])
+    held = cell["State"] == "PENDING" and cell["PriorityLong"] == "0" and "held" not in reason.lower()
+    return f"{reason} (held)" if held else reason
 
 
 def _gpus(cell: Mapping[str, str]) -> tuple[int, str]:

@@ -6,7 +6,7 @@ STALE: the world moved, so that what was decided no longer fits. FAILED: it may 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from aiops.action import (
@@ -35,7 +35,7 @@ from aiops.backends.slurm import gres, marks
 from aiops.backends.slurm.declare import SlurmSettings
 from aiops.backends.slurm.picture import is_protected, job_state, node_state, node_uid, pool_name, pool_version
 from aiops.backends.slurm.query import Site
-from aiops.backends.slurm.rows import TERMINAL, Controller, JobRow, NodeRow, Reserved
+from aiops.backends.slurm.rows import TERMINAL, Controller, JobRow, NodeRow
 from aiops.model import Checkpoint, JobState, NodeState
 
 JobAction = RequestCheckpoint | Preempt | Requeue | Suspend | Resume | Migrate | LendQueue | TuneJob
@@ -69,8 +69,7 @@ class View:
     now: float
     job: JobRow | None = None
     node: NodeRow | None = None
-    site: Site | None = None
-    reservations: tuple[Reserved, ...] = ()
+    site: Site = field(default_factory=Site)
     proof: Checkpoint | None = None
     comment: str = ""
     frozen_at: float = 0.0
@@ -131,7 +130,7 @@ def _job(action: JobAction, view: View) -> Refusal | None:
             held = state is JobState.HELD  # then a release is enough
             return (None if held else _requeue_limit(row, view)) or _known_nodes(action.exclude_nodes, view)
         case LendQueue():
-            known = view.site is not None and action.lender in view.site.partitions
+            known = action.lender in view.site.partitions
             return None if known else (Outcome.FAILED, f"partition {action.lender} does not exist")
         case TuneJob():
             return _knob(row, action)
@@ -177,7 +176,7 @@ def _proof(action: Preempt | Migrate, view: View) -> Refusal | None:
 
 
 def _targets(action: Migrate, view: View) -> Refusal | None:
-    ready = {row.name for row in view.site.nodes if node_state(row) is NodeState.READY} if view.site else set()
+    ready = {row.name for row in view.site.nodes if node_state(row) is NodeState.READY}
     missing = sorted(set(action.to_nodes) - ready)
     if missing or not action.to_nodes:
         return Outcome.STALE, f"not in service: {','.join(missing) or 'no node named'}"
@@ -185,12 +184,12 @@ def _targets(action: Migrate, view: View) -> Refusal | None:
 
 
 def _covers(action: Preempt, view: View) -> bool:
-    live = [r for r in view.reservations if marks.fence_of(r.name, action.bind_to) is not None and r.end > view.now]
+    live = [r for r in view.site.reservations if marks.fence_of(r.name, action.bind_to) is not None and r.end > view.now]
     return any(set(action.on_nodes) <= set(row.nodes) for row in live)
 
 
 def _known_nodes(names: tuple[str, ...], view: View) -> Refusal | None:
-    known = {row.name for row in view.site.nodes} if view.site else set()
+    known = {row.name for row in view.site.nodes}
     unknown = sorted(set(names) - known)
     return (Outcome.STALE, f"no such node: {','.join(unknown)}") if unknown else None
 
@@ -217,14 +216,14 @@ def _node(action: NodeAction, view: View) -> Refusal | None:
 
 
 def _hold(action: HoldAction, view: View) -> Refusal | None:
-    live = [row for row in view.reservations if row.end > view.now]
+    live = [row for row in view.site.reservations if row.end > view.now]
     if isinstance(action, ConfirmHold | ReleaseHold):
         found = any(marks.fence_of(row.name, action.hold) == action.fence for row in live)
         return None if found else (Outcome.STALE, f"hold {action.hold} with fence {action.fence} is not live")
-    fences = [fence for row in view.reservations if (fence := marks.fence_of(row.name, action.hold)) is not None]
+    fences = [fence for row in view.site.reservations if (fence := marks.fence_of(row.name, action.hold)) is not None]
     if fences:
         return Outcome.STALE, f"hold {action.hold} is granted with fence {max(fences)}"
-    rows = {row.name: row for row in view.site.nodes} if view.site else {}
+    rows = {row.name: row for row in view.site.nodes}
     if not action.nodes and not action.bandwidth_bytes_per_s:
         return Outcome.FAILED, "a hold of nothing"
     down = [name for name in action.nodes if name not in rows or node_state(rows[name]) in (NodeState.DOWN, NodeState.OFF)]
@@ -237,7 +236,7 @@ def _hold(action: HoldAction, view: View) -> Refusal | None:
 
 
 def _link(link: str, view: View) -> Refusal | None:
-    known = view.site is not None and link in view.site.licences and view.settings.bandwidth(link) is not None
+    known = link in view.site.licences and view.settings.bandwidth(link) is not None
     return None if known else (Outcome.STALE, f"link {link} does not exist")
 
 
@@ -245,7 +244,7 @@ def _bandwidth(action: LinkAction, view: View) -> Refusal | None:
     bad = _link(action.link, view)
     if bad is not None:
         return bad
-    there = any(row.name == marks.bandwidth_name(action.link, action.owner) for row in view.reservations)
+    there = any(row.name == marks.bandwidth_name(action.link, action.owner) for row in view.site.reservations)
     if isinstance(action, ReleaseBandwidth):
         return None if there else (Outcome.STALE, f"{action.owner} has no guarantee on {action.link}")
     positive = math.isfinite(action.bytes_per_s) and action.bytes_per_s > 0
@@ -253,7 +252,7 @@ def _bandwidth(action: LinkAction, view: View) -> Refusal | None:
 
 
 def _pool(action: ScalePool, view: View) -> Refusal | None:
-    members = [row for row in view.site.nodes if pool_name(row) == action.pool] if view.site else []
+    members = [row for row in view.site.nodes if pool_name(row) == action.pool]
     cloud = [row for row in members if "CLOUD" in row.states]
     if not members or pool_version(action.pool, members) != action.version:
         return Outcome.STALE, f"pool {action.pool} is not at version {action.version}"

@@ -6,8 +6,8 @@ is small and comes from scontrol. Which GPUs a run has does not change while it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from aiops.backends.slurm import listing, rows
 from aiops.backends.slurm.commands import Commands, Lost, job_id, name
@@ -18,17 +18,18 @@ from aiops.backends.slurm.rows import Controller, JobRow, NodeRow, Reserved
 from aiops.errors import Unreadable
 
 _INDICES_EVERY = 6  # intervals: which GPUs a run has may show half a minute late, and costs a second list of jobs
+PARTS = ("nodes", "partitions", "licences", "reservations")
 _HOLDING = frozenset({"RUNNING", "SUSPENDED", "COMPLETING"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What slurmctld said of everything but jobs: what actions beside their own target are judged on."""
+    """What slurmctld said of all but jobs: what actions are judged on beside their target. Unread parts are empty."""
 
-    nodes: tuple[NodeRow, ...]
-    licences: dict[str, tuple[int, int]]
-    reservations: tuple[Reserved, ...]
-    partitions: dict[str, tuple[str, ...]]
+    nodes: tuple[NodeRow, ...] = ()
+    licences: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reservations: tuple[Reserved, ...] = ()
+    partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +86,21 @@ class Query:
             partitions=site.partitions,
         )  # fmt: skip
 
-    def site(self) -> Site:
-        """Nodes, partitions, licences and reservations as they are now. Raises Unreadable."""
+    def site(self, parts: Collection[str] = PARTS) -> Site:
+        """Those of nodes, partitions, licences and reservations that are asked for, as they are now. Raises Unreadable."""
         try:
-            return self._site()
+            return self._site(parts)
         except (Lost, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unreadable(str(error)) from None
 
-    def _site(self) -> Site:
-        partitions = {row["PartitionName"]: expand(row["Nodes"]) for row in rows.shown(self._text("partition"))}
+    def _site(self, parts: Collection[str] = PARTS) -> Site:
+        shown = rows.shown(self._text("partition")) if "partitions" in parts else ()
         return Site(
-            nodes=self._nodes(), partitions=partitions, reservations=self.reservations(),
-            licences=rows.licence_totals(self._text("licenses")),
-        )  # fmt: skip
+            nodes=self._nodes() if "nodes" in parts else (),
+            partitions={row["PartitionName"]: expand(row["Nodes"]) for row in shown},
+            reservations=rows.reserved(self._text("reservation")) if "reservations" in parts else (),
+            licences=rows.licence_totals(self._text("licenses")) if "licences" in parts else {},
+        )
 
     def _nodes(self) -> tuple[NodeRow, ...]:
         if self._rest is not None:
@@ -113,7 +116,7 @@ class Query:
     def _listed(self, *options: str, missing: str = "") -> tuple[JobRow, ...]:
         between = listing.separator()
         answer = self._commands.read("squeue", "--states=all", *options, missing=missing, environment=listing.form(between))
-        return listing.jobs(answer.decode(errors="replace"), between) if answer else ()
+        return listing.jobs(answer.decode(errors="replace"), between) if answer or not missing else ()
 
     def _with_indices(self, found: Sequence[JobRow], now: float) -> tuple[JobRow, ...]:
         """The runs with their GPUs by index; those of new runs are asked for, all at once and not at every interval."""
@@ -157,10 +160,6 @@ class Query:
         text = self._commands.read("scontrol", "--all", "-o", "show", "node", name(node), missing="not found")
         lines = text.decode(errors="replace").splitlines()
         return rows.node_shown(lines[0]) if lines and lines[0].startswith("NodeName=") else None
-
-    def reservations(self) -> tuple[Reserved, ...]:
-        """All reservations as they are now. Raises Lost or ValueError."""
-        return rows.reserved(self._text("reservation"))
 
     def close(self) -> None:
         """Let go of connections."""

@@ -70,7 +70,7 @@ class JobRow:
     @property
     def held(self) -> bool:
         """True where it waits for a release."""
-        return "PENDING" in self.states and (self.reason.startswith("JobHeld") or "SPECIAL_EXIT" in self.states)
+        return "PENDING" in self.states and ("held" in self.reason.lower() or "SPECIAL_EXIT" in self.states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Effects are counted by Slurm, not by us: restarts of a job, its state, its reser
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from slurm_server import SlurmServer, wait_for
@@ -184,12 +184,10 @@ def test_a_lost_answer_about_a_run_that_is_forgotten_is_closed(slurm: SlurmStage
     assert apply(slurm, action) is Outcome.UNKNOWN
     real = slurm.backend._commands._run
 
-    def forgetful(argv: Sequence[str], timeout_s: float) -> Answer:
-        if argv[:2] == ("squeue", "--json"):
-            return Answer(0, b'{"jobs": []}', "")
+    def forgetful(argv: Sequence[str], timeout_s: float, more: Mapping[str, str]) -> Answer:
         if f"--jobs={job.id}" in argv or (argv[0] == "scontrol" and job.id in argv):
             return Answer(1, b"", "slurm_load_jobs error: Invalid job id specified")
-        return real(argv, timeout_s)
+        return real(argv, timeout_s, more)
 
     slurm.backend._commands._run = forgetful
     assert slurm.backend.probe(admit(action), slurm.now()) is Effect.ABSENT

@@ -46,6 +46,20 @@ def test_gpus_however_asked_for(changes: dict[str, str], gpus: int, why: str) ->
     assert listing.jobs(answer(changes), BAR)[0].gpus == gpus, why
 
 
+@pytest.mark.parametrize(
+    ("reason", "priority", "held", "why"),
+    [
+        ("JobHeldAdmin", "0", True, "by an administrator"),
+        ("job_requeued_in_held_state", "0", True, "a description in place of the reason"),
+        ("something_else", "0", True, "without a priority nothing ever starts"),
+        ("Priority", "9", False, "waiting"),
+    ],
+)
+def test_what_is_held(reason: str, priority: str, held: bool, why: str) -> None:
+    row = listing.jobs(answer({"State": "PENDING", "Reason": reason, "PriorityLong": priority}), BAR)[0]
+    assert row.held is held and row.reason.startswith(reason), why
+
+
 def test_an_empty_cluster_has_a_header_and_no_answer_has_none() -> None:
     assert listing.jobs(answer(), BAR) == ()
     for text in ("", "\n", answer({})[:-9], answer({})[1:], answer({}) + "7", answer({}).replace("JOBID", "JOB", 1)):
