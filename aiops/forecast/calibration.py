@@ -173,12 +173,17 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
     """
     if not track.bands.shape[1]:
         return unjudged(bands)
-    weights = weigh(track)
-    weights, rest = settle_idle(weights, bands, now)
+    seasonal, skill, coverage = _record(track, np.isfinite(bands[:, :, SEASON]))
+    weights, rest = settle_idle(_with_season(weigh(track), seasonal), bands, now)
     moved = np.where(rest, 0.0, shifts(track, weights))
     honest = np.sort(blend(bands, weights) + moved, axis=-1)
-    skill, coverage = _record(track)
     return Settled(honest, weights, skill, coverage)
+
+
+def _with_season(weights: Floats, seasonal: NDArray[np.bool_]) -> Floats:
+    """The weights, but seasonal naive alone where (s, a, q) `seasonal` says so."""
+    alone = np.arange(weights.shape[2])[None, None, :, None] == SEASON
+    return np.where(seasonal[:, :, None, :], alone, weights)
 
 
 def unjudged(bands: Floats) -> Settled:
@@ -190,25 +195,41 @@ def unjudged(bands: Floats) -> Settled:
     return Settled(bands[:, :, LAST], weights, unknown, unknown)
 
 
-def _record(track: Track) -> tuple[Floats, Floats]:
-    """(s,) skill at the 0.9 quantile, and coverage: the older half judges the newer.
+def _record(track: Track, repeats: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """(s, a, q) where seasonal naive replaces the blend, (s,) skill at the 0.9 quantile, and coverage.
 
-    Skill is against the better of last value and seasonal naive, a tie with the latter counting as a win (`TIE`).
+    The older half judges the newer. The rule itself speaks where the blend did worse than it by more than a tie (one missed
+    rise is enough) and where it has something to say now, as (s, a, q) `repeats` tells: a load that repeats itself is the
+    last one to leave to the reactive rule. Skill is against the better of last value and seasonal naive, a tie with the
+    latter counting as a win (`TIE`).
     """
     older, newer = track.older(), track.newer()
     weights = weigh(older)
-    made = np.sort(blend(newer.bands, weights[:, None]) + shifts(older, weights)[:, None], axis=-1)
-    loss = pinball(newer.truths, made)[..., 2]
+    rule = _with_season(weights, np.ones_like(repeats))
+    seasonal = repeats & (_loss(older, newer, weights) > (1 + TIE) * _loss(older, newer, rule))
+    made = _calibrated(older, newer, _with_season(weights, seasonal))
+    mine = _mean(pinball(newer.truths, made)[..., 2])
     naive = pinball(newer.truths[:, :, :, None], newer.bands[:, :, :, [LAST, SEASON]])[..., 2]
-    mine = _mean(loss)
-    rivals = np.stack([_mean(naive[..., 0]), (1 + TIE) * _mean(naive[..., 1])])
-    best = np.fmin.reduce(rivals)
+    best = np.fmin.reduce(np.stack([_mean(naive[..., 0]), (1 + TIE) * _mean(naive[..., 1])]))
     skill = np.where(best > 0, 1 - mine / np.where(best > 0, best, 1.0), np.where(mine > 0, -1.0, 0.0))
     truth = newer.truths[..., None]
     slack = 1e-9 * (1 + np.abs(truth))
     inside = (truth >= made[..., :1] - slack) & (truth <= made[..., 3:] + slack)
     coverage = _mean(np.where(np.isfinite(truth), inside, np.nan)[..., 0])
-    return np.where(np.isfinite(mine), skill, np.nan), coverage
+    return seasonal, np.where(np.isfinite(mine), skill, np.nan), coverage
+
+
+def _calibrated(older: Track, newer: Track, weights: Floats) -> Floats:
+    """(s, m, a, q) what the weights, calibrated on the older half, say at the moments of the newer."""
+    return np.sort(blend(newer.bands, weights[:, None]) + shifts(older, weights)[:, None], axis=-1)
+
+
+def _loss(older: Track, newer: Track, weights: Floats) -> Floats:
+    """(s, a, q) mean pinball loss on the newer half; NaN where no outcome is known."""
+    loss = pinball(newer.truths, _calibrated(older, newer, weights))
+    known = np.isfinite(loss)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, loss, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _mean(array: Floats) -> Floats:

@@ -247,6 +247,6 @@ def _or_none(value: float) -> float | None:
 
 
 def mixture(weights: Floats) -> str:
-    """The experts behind a forecast, with their share of its 0.9 quantile at the end: `boosting:0.83+last_value:0.17`."""
-    shares = sorted(zip(weights[-1, :, 2], NAMES, strict=False), reverse=True)
+    """The experts behind a forecast, with their mean share of its 0.9 quantile: `boosting:0.83+last_value:0.17`."""
+    shares = sorted(zip(weights[:, :, 2].mean(axis=0), NAMES, strict=False), reverse=True)
     return "+".join(f"{name}:{share:.2f}" for share, name in shares if share >= 0.05)

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from aiops.forecast.bands import settle_band
 from aiops.forecast.calibration import Track, settle, weigh
-from aiops.forecast.experts import BOOST, LAST, STATE, rule_bands
+from aiops.forecast.experts import BOOST, LAST, SEASON, STATE, rule_bands
 from aiops.forecast.features import describe
 from aiops.forecast.regression import at_quantiles
 
@@ -58,6 +58,33 @@ def test_a_band_that_is_too_narrow_is_widened_to_what_came():
     assert (low, high, top) == (pytest.approx(8.36, abs=0.4), pytest.approx(11.28, abs=0.4), pytest.approx(11.64, abs=0.4))
     assert middle == 10.0
     assert 0.7 < settled.coverage[0] < 0.97  # uncalibrated it is 0.26; the shift is shrunk towards none
+
+
+def repeating() -> tuple[Track, np.ndarray]:
+    """A load of 5 and 60 in turns: yesterday tells which, the model did too until it missed two rises lately."""
+    truths = np.where(np.arange(MOMENTS) % 6 < 3, 60.0, 5.0)[None, :, None]
+    bands = np.full((1, MOMENTS, 1, 5, 4), np.nan)
+    spread = np.array([-0.4, 0.0, 0.3, 0.4])
+    bands[:, :, :, LAST] = 65.0 - truths[..., None] + 10 * spread
+    bands[:, :, :, SEASON], bands[:, :, :, BOOST] = truths[..., None] + spread, truths[..., None] + 0.9 * spread
+    bands[0, [1, 12], 0, BOOST] = 5.0 + spread
+    ages = np.arange(MOMENTS) / 144
+    return Track(bands, truths, np.ones((1, MOMENTS), bool), ages, np.ones(1), np.array([30.0])), bands[:, 0]
+
+
+def test_a_load_that_repeats_is_left_to_the_rule_that_sees_it_and_not_to_the_reactive_one():
+    made, bands = repeating()
+    settled = settle(made, bands, np.array([5.0]))
+    assert settled.weights[0, 0, SEASON, 2] == 1.0
+    assert settled.skill[0] > 0  # the blend's own would be below zero, and the forecast refused
+    assert settled.bands[0, 0, 1] == pytest.approx(60.0, abs=0.5)
+
+
+def test_a_rule_that_has_nothing_to_say_now_is_not_asked():
+    made, bands = repeating()
+    silent = bands.copy()
+    silent[:, :, SEASON] = np.nan  # a gap at this time yesterday
+    assert settle(made, silent, np.array([5.0])).skill[0] < 0 < settle(made, bands, np.array([5.0])).skill[0]
 
 
 def test_from_zero_the_winner_takes_all_and_certain_zero_stays_zero():
