@@ -87,9 +87,9 @@ def _wait_claims(facts: Facts, split: Split, data: bool, compute: bool) -> list[
 
 
 def _priced(facts: Facts, split: Split, claim: Claim) -> Claim:
-    """The claim with its counterfactual: the step without the seconds that it explains."""
-    now = float(facts.shifts.level[split.step])
-    told = {"step_s": now - min(claim.weight, 1.0) * split.extra_s, "step_now_s": now}
+    """The claim with its counterfactual: the step without the seconds that it explains, but no shorter than it used to be."""
+    now, usual = float(facts.shifts.level[split.step]), float(facts.shifts.usual[split.step])
+    told = {"step_s": max(now - min(claim.weight, 1.0) * split.extra_s, min(usual, now)), "step_now_s": now}
     return replace(claim, evidence_for=(facts.evidence(split.step), *claim.evidence_for), counterfactual=told)
 
 
