@@ -107,7 +107,8 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"(gpu|sm|graphics)_clock|clock_hertz", Role.GPU_CLOCK, _I, _DOWN),
     (r"power_limit|power_cap", Role.POWER_LIMIT, _I, _DOWN),
     (r"temperature|_temp\b|celsius", Role.GPU_TEMP, _I, _UP),
-    (r"power.*watts|gpu_power", Role.GPU_POWER, _I, _NONE),
+    (r"power.*watts|gpu_power|power_(usage|draw)", Role.GPU_POWER, _I, _NONE),
+    (r"(?:^|_)fb_(used|free|total|reserved)|frame_?buffer", Role.OTHER, _I, _NONE),
     (r"pcie.*(rx|receive)", Role.INPUT, _E, _NONE),
     (r"pcie|nvlink.*bytes", Role.NET_RATE, _E, _NONE),
     # hosts
@@ -121,30 +122,37 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     (r"cpu.*idle|idle.*cpu", Role.OTHER, _I, _DOWN),
     (r"cpu", Role.CPU_BUSY, _I, _UP),
     (r"load1\b|procs_running", Role.CPU_BUSY, _I, _UP),
+    (r"(?:^|_)gc_", Role.OTHER, _I, _UP),
     # storage
     (r"(volume|disk|storage|nfs|block|io|read|write)_.*(latency|await|response_time|request_time)", Role.DISK_LATENCY, _E, _UP),
+    (r"disk_flush", Role.OTHER, _I, _NONE),
     (r"disk_(read|write)_time", Role.DISK_LATENCY, _E, _UP),
     (r"(volume|disk|storage|nfs|io).*(queue|io_now|weighted|inflight|in_flight|outstanding)", Role.DISK_QUEUE, _I, _UP),
     (r"(volume|disk|storage).*(util|busy|io_time)", Role.DISK_BUSY, _I, _UP),
+    (r"(disk|volume|storage|(?:^|_)fs)_(free|avail)|free_(disk|space)", Role.OTHER, _I, _DOWN),
     (r"(volume|disk|storage|nfs|lustre|mountstats).*(bytes|throughput|operations|iops|completed)", Role.DISK_RATE, _E, _NONE),
     (r"disk_?io|fs_(reads|writes)|syscall", Role.DISK_BUSY, _I, _UP),
+    (r"(?:^|_)iops(?:_|$)", Role.DISK_RATE, _E, _NONE),
     (r"filesystem_(size|files)\b|filesystem_size_bytes", Role.OTHER, _I, _NONE),
     # network
     (r"transmit_wait|cnp_|ecn|pfc|pause|congest|retrans|out_of_sequence|seq_err|ack_timeout", Role.NET_CONGESTION, _E, _UP),
     (_NET + r".*(err|drop|discard|loss|down)|symbol_error", Role.NET_ERROR, _I, _UP),
-    (r"(?:^|_)(network|nic|link|net|collective)_.*(latency|rtt|delay)", Role.NET_LATENCY, _E, _UP),
-    (r"(?:^|_)(network|nic|link|infiniband|net)_.*(util|queue)", Role.NET_CONGESTION, _I, _UP),
+    (r"(?:^|_)(network|nic|link|net|collective)_.*(latency|rtt|delay)|(?:^|_)rtt(?:_|$)", Role.NET_LATENCY, _E, _UP),
+    (r"(?:^|_)(network|nic|link|infiniband|net|bandwidth)_.*(util|queue)", Role.NET_CONGESTION, _I, _UP),
     (r"(?:^|_)(network|nic|link|infiniband)_.*(speed|rate_bytes|carrier|state|_up\b)", Role.NET_ERROR, _I, _DOWN),
     (_NET, Role.NET_RATE, _E, _NONE),
     # neighbours
     (r"^tenant_running$", Role.PRESENCE, _E, _NONE),
     # services
     (r"queue_wait|pending_seconds", Role.QUEUE_WAIT, _E, _UP),
-    (r"latency|duration|response_time|request_(seconds|time)|_rt\b|\brt_|ttft|tpot|itl", Role.LATENCY, _E, _UP),
-    (r"success|availability|\bup\b", Role.AVAILABILITY, _E, _DOWN),
+    (r"latency|duration|response_time|requests?_(seconds|time)|(?:^|_)m?rt(?:_|$)|ttft|tpot|itl|^p\d\d", Role.LATENCY, _E, _UP),
+    (r"success|availability|\bup\b|^(sr|rr)$", Role.AVAILABILITY, _E, _DOWN),
+    (r"hit_?(rate|ratio)", Role.OTHER, _I, _DOWN),
+    (r"restart|miss_?(rate|ratio)", Role.OTHER, _I, _UP),
+    (r"replicas", Role.OTHER, _I, _NONE),
     (r"error|fail|5xx|4xx|timeout|exception|refused", Role.ERRORS, _E, _UP),
-    (r"request|workload|load|qps|rps|throughput|\bops|demand|traffic|arrivals", Role.LOAD, _E, _NONE),
-    (r"socket|connections|threads|goroutines|fds", Role.OTHER, _I, _UP),
+    (r"request|workload|load|qps|rps|throughput|\bops|demand|traffic|arrivals|(?:^|_)tps(?:_|$)|^count$", Role.LOAD, _E, _NONE),
+    (r"socket|connections|sessions|threads|goroutines|fds", Role.OTHER, _I, _UP),
     (r"wait|queue|backlog|lag", Role.QUEUE_WAIT, _E, _UP),
 )
 _TABLE = tuple((re.compile(pattern), Meaning(role, side, worse)) for pattern, role, side, worse in _ROWS)
@@ -165,7 +173,8 @@ def meaning(metric: str, tags: Sequence[Tag] = ()) -> Meaning:
 
 def _by_name(metric: str) -> Meaning:
     row = CATALOGUE.get(metric.partition("{")[0])
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
+    stem, brace, labels = metric.partition("{")
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-./ ]", "_", stem).lower() + brace + labels.lower()
     found = next((m for pattern, m in _TABLE if pattern.search(name)), None)
     if row is not None:
         role = found.role if found else Role.OTHER
