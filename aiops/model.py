@@ -267,7 +267,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One machine. `uid` is its identity across reuse of the name."""
+    """One machine. `uid` is its identity across reuse of the name; `removable`: its pool may give it back (a cloud node)."""
 
     name: str
     uid: str
@@ -280,6 +280,7 @@ class Node:
     reason: str = ""
     protected: bool = False
     labels: Labels = ()
+    removable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +353,8 @@ class Service:
 
     `start_s` holds the measured seconds from scale-up to ready of recent replicas, oldest first. `version` is what a
     compare-and-set must present (resourceVersion; a counter on one machine). `latency` is the metric of its answer times and
-    `slo_s` what that should stay below; None where nobody measures or promises it.
+    `slo_s` what that should stay below; None where nobody measures or promises it. `nodes` are those that its replicas are on;
+    empty with replicas means that the backend does not tell.
     """
 
     name: str
@@ -373,6 +375,7 @@ class Service:
     reason: str = ""
     latency: SeriesKey | None = None
     slo_s: float | None = None
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

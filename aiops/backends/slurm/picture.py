@@ -108,6 +108,7 @@ def _node(row: NodeRow, settings: SlurmSettings, controller: Controller) -> Node
         name=row.name, uid=node_uid(row, controller.cluster), pool=pool_name(row), state=state, cpu_cores=row.cpus,
         gpus=tuple(Gpu(uuid=f"{row.name}/gpu{i}", index=i, model=kind) for i in range(count)), rack=rack,
         memory_bytes=row.memory_bytes, reason=row.reason, protected=row.name in settings.protected_nodes, labels=labels,
+        removable="CLOUD" in row.states,
     )  # fmt: skip
 
 
