@@ -37,7 +37,7 @@ from aiops.action import (
     target,
 )
 from aiops.backends.journal import Journal
-from aiops.backends.slurm import evidence, marks, picture, preconditions
+from aiops.backends.slurm import evidence, marks, picture, preconditions, tokens
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
 from aiops.backends.slurm.declare import SlurmSettings, read
@@ -70,7 +70,7 @@ class SlurmBackend:
         self._lock = threading.RLock()
         self._uid = os.geteuid() if uid is None else uid
         self._failpoint = failpoint
-        self._commands = Commands(run or system(_environment(settings)), settings.timeout)
+        self._commands = Commands(run or system(_environment(settings)), settings.timeout, self._token)
         self._query = Query(self._commands, settings)
         self._checkpoints = Checkpoints(self._commands, settings)
         self._effects = Effects(self._commands, self._query, self._checkpoints, failpoint)
@@ -98,10 +98,16 @@ class SlurmBackend:
             whole = picture.cluster(seen, self.settings, self._query.controller(), proofs)
             return replace(whole, at=now)
 
+    def _token(self) -> dict[str, str]:
+        """What Slurm's programs present in place of munge. Raises NoToken."""
+        path = self.settings.token_file
+        return {"SLURM_JWT": tokens.current(path)} if path is not None else {}
+
     def _open(self) -> None:
         """Refuse powers that one mistake would turn on the whole site; then the journal."""
         if not self._ready:
-            if self._uid in (0, self._query.controller().slurm_uid):
+            controller, speaker = self._query.controller(), tokens.speaks_for(self.settings.token_file)
+            if self._uid in (0, controller.slurm_uid) or speaker in ("root", controller.slurm_user):
                 raise Permanent("never as root or SlurmUser: run as a user with Slurm's AdminLevel Operator")
             self._ready = True
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,10 @@ class Lost(Temporary):
     """No answer: the effect may be there, and only a read can tell."""
 
 
+class Unsent(Lost):
+    """No answer because nothing was asked: there was no effect."""
+
+
 class Refused(AiopsError):
     """slurmctld refused in words; there was no effect."""
 
@@ -61,13 +65,15 @@ def system(environment: dict[str, str]) -> Run:
 class Commands:
     """Reads and writes through Slurm's own programs."""
 
-    def __init__(self, run: Run, timeout_s: float) -> None:
+    def __init__(self, run: Run, timeout_s: float, shown: Callable[[], Mapping[str, str]] = dict) -> None:
+        """`shown` gives what a program is to present itself with; it may raise Lost, and then nothing was sent."""
         self._run = run
         self._timeout_s = timeout_s
+        self._shown = shown
 
     def read(self, *argv: str, missing: str = "", environment: Mapping[str, str] | None = None) -> bytes:
         """Output of a command that changes nothing; empty where it says `missing`. Raises Lost."""
-        answer = self._ask(argv, environment or {})
+        answer = self._ask(argv, {**self._shown(), **(environment or {})})
         if answer.code and missing and missing in answer.err:
             return b""
         if answer.code:
@@ -76,7 +82,10 @@ class Commands:
 
     def write(self, *argv: str) -> str:
         """Carry out one change; what it printed. Raises Refused or Lost."""
-        answer = self._ask(argv, {})
+        try:
+            answer = self._ask(argv, self._shown())
+        except Unsent as error:
+            raise Refused(str(error)) from None
         if not answer.code:
             return answer.out.decode(errors="replace").strip()
         text = _first_line(answer)

@@ -44,19 +44,24 @@ class Licence(Section):
 
 
 class Rest(Section):
-    """slurmrestd for reading: a URL, or `unix:///path`; the token file is read again for every request."""
+    """slurmrestd for reading: a URL, or `unix:///path`; the token file is read again for every request.
+
+    `else_commands`: where it does not answer, Slurm's own programs are asked instead, which speak to slurmctld themselves.
+    """
 
     url: str = Field(pattern=r"^(https?|unix)://")
     token_file: Path | None = None
     user: str = ""
+    else_commands: bool = True
 
 
 class SlurmSettings(Section):
-    """The backend's section."""
+    """The backend's section. Slurm's programs present `token_file`, where it is given, in place of munge."""
 
     state_dir: Path = Path("aiops-data/slurm")
     conf: Path | None = None
     rest: Rest | None = None
+    token_file: Path | None = None
     interval: Seconds = Field(default=5.0, le=60.0)
     timeout: Seconds = Field(default=10.0, le=120.0)
     control_dir: Annotated[str, BeforeValidator(_template)] | None = None

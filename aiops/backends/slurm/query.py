@@ -6,8 +6,11 @@ is small and comes from scontrol. Which GPUs a run has does not change while it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import structlog
 
 from aiops.backends.slurm import listing, rows
 from aiops.backends.slurm.commands import Commands, Lost, job_id, name
@@ -18,6 +21,8 @@ from aiops.backends.slurm.rows import Controller, JobRow, NodeRow, Reserved
 from aiops.errors import Unreadable
 
 _INDICES_EVERY = 6  # intervals: which GPUs a run has may show half a minute late, and costs a second list of jobs
+log = structlog.get_logger("aiops.slurm")
+Row = TypeVar("Row")
 PARTS = ("nodes", "partitions", "licences", "reservations")
 _HOLDING = frozenset({"RUNNING", "SUSPENDED", "COMPLETING"})
 
@@ -51,6 +56,7 @@ class Query:
         self._controller: Controller | None = None
         self._indices: dict[tuple[int, str], listing.Indices] = {}
         self._indices_at = float("-inf")
+        self._failed = ""
         self.asked = 0
 
     def controller(self) -> Controller:
@@ -103,15 +109,37 @@ class Query:
         )
 
     def _nodes(self) -> tuple[NodeRow, ...]:
-        if self._rest is not None:
-            return tuple(rows.node(raw) for raw in self._rest.read("nodes"))
+        found = self._by_rest("nodes", rows.node)
+        if found is not None:
+            return found
         return tuple(rows.node_shown(line) for line in self._text("node").splitlines() if line.startswith("NodeName="))
 
     def _jobs(self, now: float) -> tuple[JobRow, ...]:
         self.asked += 1
-        if self._rest is not None:
-            return tuple(rows.job(raw) for raw in self._rest.read("jobs"))
-        return self._with_indices(self._listed(), now)
+        found = self._by_rest("jobs", rows.job)
+        return found if found is not None else self._with_indices(self._listed(), now)
+
+    def _by_rest(self, what: str, row: Callable[[rows.Raw], Row]) -> tuple[Row, ...] | None:
+        """`what` as slurmrestd tells it, whole; None where it is not used, or fails and the commands are to be asked."""
+        if self._rest is None or self._settings.rest is None:
+            return None
+        try:
+            found = tuple(row(raw) for raw in self._rest.read(what))
+        except (Lost, ValueError, KeyError, TypeError, AttributeError) as error:
+            if not self._settings.rest.else_commands:
+                raise
+            self._tell(str(error)[:200])
+            return None
+        self._tell("")
+        return found
+
+    def _tell(self, failure: str) -> None:
+        """Log a failure once, and its end once."""
+        if failure and not self._failed:
+            log.warning("slurmrestd fails: asking Slurm's own programs", reason=failure)
+        elif self._failed and not failure:
+            log.info("slurmrestd answers again")
+        self._failed = failure
 
     def _listed(self, *options: str, missing: str = "") -> tuple[JobRow, ...]:
         between = listing.separator()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Any
 
 import httpx
 import orjson
 
+from aiops.backends.slurm import tokens
 from aiops.backends.slurm.commands import Lost
 from aiops.backends.slurm.declare import Rest
 
@@ -50,15 +49,16 @@ class RestReader:
         raise ValueError("slurmrestd offers no /slurm/v0.0.*/jobs")
 
     def _get(self, path: str) -> dict[str, Any]:
+        headers = self._headers()
         try:
-            answer = self._client.get(path, headers=self._headers())
+            answer = self._client.get(path, headers=headers)
         except (httpx.HTTPError, OSError) as error:
             self._version = ""  # another server version may come back
             raise Lost(f"slurmrestd: {type(error).__name__}") from None
         if answer.status_code in (401, 403):
-            raise Lost("slurmrestd: the token was refused")
+            raise Lost(f"slurmrestd: refused with {answer.status_code}: the token is wrong, or not for this user")
         if answer.status_code != httpx.codes.OK or len(answer.content) > _MOST:
-            raise ValueError(f"slurmrestd: {path} answered {answer.status_code}")
+            raise ValueError(f"slurmrestd: {path} answered {answer.status_code}, as for a token that slurmctld does not accept")
         parsed = orjson.loads(answer.content)
         if not isinstance(parsed, dict):
             raise ValueError("slurmrestd: not an object")
@@ -67,20 +67,10 @@ class RestReader:
     def _headers(self) -> dict[str, str]:
         if self._settings.token_file is None:
             return {}
-        token = self._settings.token_file.read_text(encoding="ascii").strip()
+        token = tokens.current(self._settings.token_file)
         user = {"X-SLURM-USER-NAME": self._settings.user} if self._settings.user else {}
         return {"X-SLURM-USER-TOKEN": token, **user}
 
     def close(self) -> None:
         """Let go of connections."""
         self._client.close()
-
-
-def expires_at(token: str) -> float | None:
-    """When a JWT runs out, from its own claim (not verified: that is slurmctld's business); None where it does not say."""
-    try:
-        middle = token.split(".")[1]
-        claims = orjson.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-        return float(claims["exp"])
-    except (IndexError, binascii.Error, ValueError, KeyError, TypeError):
-        return None

@@ -108,6 +108,7 @@ class Controller:
     cluster: str
     version: str
     slurm_uid: int
+    slurm_user: str
     preempt_exempt_s: float
     max_batch_requeue: int
     power_saving: bool
@@ -227,11 +228,12 @@ def licence_totals(text: str) -> dict[str, tuple[int, int]]:
 def controller(text: str) -> Controller:
     """`scontrol show config`. ValueError where what we must honour is not in it."""
     row = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())}
-    owner = re.search(r"\((\d+)\)", row.get("SlurmUser", ""))
+    owner = re.fullmatch(r"(\S+?)\((\d+)\)", row.get("SlurmUser", ""))
     if owner is None:
         raise ValueError("no SlurmUser in the configuration")
     return Controller(
-        cluster=row.get("ClusterName", "slurm"), version=row.get("SLURM_VERSION", ""), slurm_uid=int(owner[1]),
+        cluster=row.get("ClusterName", "slurm"), version=row.get("SLURM_VERSION", ""), slurm_uid=int(owner[2]),
+        slurm_user=owner[1],
         preempt_exempt_s=duration(row.get("PreemptExemptTime", "")),
         max_batch_requeue=int(row.get("MaxBatchRequeue", "5") if row.get("MaxBatchRequeue", "5").isdigit() else 5),
         power_saving=row.get("ResumeProgram", "(null)") != "(null)",

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from aiops.backends.slurm import gres, marks, rows
 from aiops.backends.slurm.hostlist import expand
 from aiops.backends.slurm.picture import job_state, node_state
-from aiops.backends.slurm.rest import expires_at
 from aiops.backends.slurm.rows import JobRow, NodeRow
 from aiops.model import JobState, NodeState
 
@@ -167,8 +166,3 @@ def test_marks_keep_what_administrators_wrote() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("00:01:00", 60.0), ("1-00:00:01", 86401.0), ("NONE", 0.0), ("(null)", 0.0)])
 def test_durations(text: str, seconds: float) -> None:
     assert rows.duration(text) == seconds
-
-
-def test_a_token_says_when_it_runs_out() -> None:
-    assert expires_at("e30.eyJleHAiOiAxMjN9.x") == 123.0
-    assert expires_at("nonsense") is None and expires_at("a.b.c") is None
