@@ -1,8 +1,9 @@
-"""Randomised trials on a real slurmctld: `python tests/backends/slurm/slurm_trials.py 500 [seed]`.
+"""Randomised trials on real slurmctlds: `python tests/backends/slurm/slurm_trials.py 500 [seed] [clusters]`.
 
-A few jobs run; each trial wishes one action on one of them, and one thing goes wrong: an answer lost, the daemon dead, the
-world moved, an id reused, an admission sent twice. Afterwards Slurm itself is asked: every run but the target's is as before
-(0 wrong job), and the target was changed at most once (0 duplicate effect).
+Some jobs run; each trial wishes one action on a run, a node, a hold or a bandwidth, and one thing goes wrong: an answer lost,
+the daemon dead, slurmctld killed, the world moved, an id reused, an admission sent twice. Afterwards Slurm itself is asked:
+everything but the target is as before (0 wrong target), and the target was changed at most once (0 duplicate effect). Most of
+a trial is waiting, so several clusters are tried side by side.
 """
 
 from __future__ import annotations
@@ -13,56 +14,58 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-import orjson
-from slurm_server import SlurmServer
+from slurm_server import SlurmServer, wait_for
+from slurm_sight import Sight, addresses, look, settled
 from slurm_stage import SlurmStage
+from slurm_wishes import Wishes
 
-from aiops.action import Action, Effect, Outcome, Preempt, Resume, Suspend
-from aiops.model import Job, JobState
+from aiops.action import Action, Effect, Outcome, target
+from aiops.model import Job, JobState, NodeState
 from aiops.testing.backend import ReplyLost, admit
 
 JOBS = 6
-FAULTS = ("none", "lost", "dies", "twice", "ended", "requeued", "old id", "restart")
-POINTS = ("after_begin", "after_mark", "after_effect", "before_done")
-Sight = dict[int, tuple[str, int, float, float]]
-"""By job id: state, restarts, submit time, when last suspended or resumed: any effect changes one of them."""
+FAULTS = ("none", "lost", "dies", "twice", "ended", "requeued", "old id", "restart", "kill -9")
+POINTS = ("after_begin", "after_mark", "after_effect", "after_place", "before_done")
+UNTOUCHED = (Outcome.STALE, Outcome.FAILED, Outcome.UNSUPPORTED)
 
 
 class Trials:
-    """One cluster and its tally. `wrong` and `double` must stay empty."""
+    """One cluster and its tally. `wrong` and `double` must stay empty; `undecided` are answers that no look could settle."""
 
     def __init__(self, server: SlurmServer, seed: int) -> None:
         self.stage = SlurmStage(server, preemptible_partitions=["train"], timeout=8.0)
         self.random = random.Random(seed)
+        self.wishes = Wishes(self.stage, self.random)
         self.tally: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.double: list[str] = []
-        self.stage_faults: list[str] = []
+        self.bystanders: list[str] = []
+        self.undecided: list[str] = []
         self.let_go: set[tuple[str, str]] = set()
-        self.past: dict[str, set[str]] = {}
+        self.count = self.unknown = self.settled = 0
 
     def fill(self) -> list[Job]:
-        """Enough jobs, running or suspended; requeued ones are let go at once."""
+        """Enough jobs, running, suspended or held; requeued ones are let go."""
         deadline = time.monotonic() + 120.0  # ids come free a minute after their jobs
         while time.monotonic() < deadline:
             jobs = self.stage.observe().jobs
-            for job in jobs:
-                self.past.setdefault(job.id, set()).add(job.run_id)
+            self.wishes.remember(jobs)
             for job in jobs:
                 waits = job.state in (JobState.QUEUED, JobState.HELD) and not job.run_id.endswith("-0")
                 if waits and (job.id, job.run_id) not in self.let_go and self.lets_go(job):
                     self.let_go.add((job.id, job.run_id))
-            usable = [job for job in jobs if job.state in (JobState.RUNNING, JobState.SUSPENDED)]
+            usable = [job for job in jobs if job.state in (JobState.RUNNING, JobState.SUSPENDED, JobState.HELD)]
             for job in usable:
                 if int(job.run_id.partition("-")[2]) >= 4:  # MaxBatchRequeue is 5
                     self.stage.server.run("scancel", job.id)
             alive = [job for job in jobs if job.state not in (JobState.CANCELLED, JobState.DONE, JobState.FAILED)]
-            for _ in range(JOBS - len(alive)):
+            for number in range(JOBS - len(alive)):
                 with contextlib.suppress(AssertionError):
-                    self.stage.server.submit("-p", "train", "-c1")
-            if len(usable) >= 2:
+                    self.stage.server.submit("-p", "train", "-c1", *(["--hold"] if number == 5 else []))
+            if sum(job.state is not JobState.HELD for job in usable) >= 2:
                 return usable
             time.sleep(0.05)
         raise AssertionError("no jobs to try on")
@@ -73,129 +76,176 @@ class Trials:
         server.run("scontrol", "release", job.id, check=False)  # one that was suspended is held by Slurm
         return not server.run("scontrol", "update", f"JobId={job.id}", "StartTime=now+2", check=False).returncode
 
-    def look(self) -> Sight:
-        raw = orjson.loads(self.stage.server.run("squeue", "--json").stdout)["jobs"]
-        return {j["job_id"]: (j["job_state"], j["restart_cnt"], j["submit_time"], j["suspend_time"]) for j in raw}
-
     def trial(self, number: int) -> None:
-        usable = self.fill()
-        job, fault = self.random.choice(usable), self.random.choice(FAULTS)
-        action, id = self.wish(job), f"t{number}"
-        if fault in ("ended", "requeued"):
-            self.stage.server.run(*(("scancel", job.id) if fault == "ended" else ("scontrol", "requeue", job.id)))
-        if fault == "old id":
-            action = self.aged(job, action)
-        before, self.stage.asked[:] = self.settled(self.look()), []
+        """One wish under one fault, and what Slurm says of it."""
+        usable, fault = self.fill(), self.random.choice(FAULTS)
+        action, id = self.wishes.draw(usable), f"t{number}"
+        if fault in ("ended", "requeued", "old id"):
+            action, fault = self.wishes.moved(action, fault)
+        if fault == "kill -9":
+            self.save()
+        before, self.stage.asked[:] = settled(look(self.stage.server)), []
         outcome = self.go(action, id, fault)
-        after = self.look()
-        self.judge(job, (id, fault, outcome), before, after)
-        self.tally[f"{fault}: {outcome.value}"] += 1
+        after = look(self.stage.server)
+        self.judge((action, id, fault, outcome), before, after)
+        self.count += 1
+        self.tally[f"{action.kind}: {outcome.value}"] += 1
+        self.tally[f"fault {fault}: {outcome.value}"] += 1
 
-    def wish(self, job: Job) -> Action:
-        if job.state is JobState.SUSPENDED:
-            return Resume(job=job.id, run_id=job.run_id)
-        if self.random.random() < 0.5:
-            return Suspend(job=job.id, run_id=job.run_id)
-        return Preempt(job=job.id, run_id=job.run_id, on_nodes=job.nodes, checkpoint="", gpus=job.gpus, lost_gpu_s=0.0)
-
-    def aged(self, job: Job, action: Action) -> Action:
-        """The same wish, but for an earlier run of this id: another job's, where the id was reused."""
-        earlier = sorted(self.past[job.id] - {job.run_id}) or ["1-0"]
-        reused = {run.partition("-")[2] for run in earlier} & {"0"} and not job.run_id.startswith(earlier[0].partition("-")[0])
-        self.tally["ids reused"] += bool(reused) and earlier != ["1-0"]
-        return Suspend(job=job.id, run_id=self.random.choice(earlier))
+    def save(self) -> None:
+        """slurmctld saves its state some seconds late, and what it had not saved never was: that is no effect of ours."""
+        server, since = self.stage.server, time.time()
+        for job in self.stage.observe().jobs:
+            server.run("scontrol", "update", f"JobId={job.id}", "Comment=save", check=False)
+        for node in ("gpu1", "gpu2", "gpu3"):
+            server.run("scontrol", "update", f"NodeName={node}", "Comment=save", check=False)
+        files = [server.s / "state" / name for name in ("job_state", "node_state")]
+        wait_for(lambda: all(f.exists() and f.stat().st_mtime > since for f in files), "saved state", 30.0)
 
     def go(self, action: Action, id: str, fault: str) -> Outcome:
         """Apply under a fault; then what the ledger does: look, and send again only where a look proves the effect absent."""
         stage, admission = self.stage, admit(action, id=id)
         if fault == "lost":
-            nth = self.random.randint(1, 2)
-            stage.drops = self.dropper(nth)
+            stage.drops = dropper(self.random.randint(1, 2))
+        if fault == "kill -9":
+            stage.section["timeout"] = 1.5
+            stage.restart()
+            stage.before = killer(stage, self.random.randint(1, 7))
         stage.dies_at = self.random.choice(POINTS) if fault == "dies" else ""
         try:
             outcome = stage.backend.apply(admission, stage.now()).outcome
         except ReplyLost:
             outcome = Outcome.UNKNOWN
-        stage.drops, stage.dies_at = lambda argv: False, ""
-        if fault in ("restart", "dies", "lost"):
+        stage.drops, stage.dies_at, stage.before = lambda argv: False, "", lambda argv: None
+        if fault == "kill -9":
+            self.raise_again()
+        if fault in ("restart", "dies", "lost", "kill -9"):
             stage.restart()
-        for _ in range(3 if fault in ("twice", "restart") or outcome is Outcome.UNKNOWN else 0):
-            if outcome is Outcome.UNKNOWN and stage.backend.probe(admission, stage.now()) is not Effect.ABSENT:
-                continue
-            again = stage.backend.apply(admission, stage.now()).outcome
-            outcome = again if outcome is Outcome.UNKNOWN else outcome
+        if fault in ("twice", "restart"):
+            stage.backend.apply(admission, stage.now())
+        return self.settle(action, id, outcome) if outcome is Outcome.UNKNOWN else outcome
+
+    def settle(self, action: Action, id: str, outcome: Outcome) -> Outcome:
+        """An answer that never came: looked for until it is told, and counted."""
+        self.unknown += 1
+        for _ in range(6):
+            effect = self.stage.backend.probe(admit(action, id=id), self.stage.now())
+            if effect is Effect.PRESENT:
+                outcome = Outcome.ALREADY
+            elif effect is Effect.ABSENT:
+                outcome = self.stage.backend.apply(admit(action, id=id), self.stage.now()).outcome
+            if outcome is not Outcome.UNKNOWN:
+                self.settled += 1
+                return outcome
+            time.sleep(0.5)
+        self.undecided.append(f"{id} {action}: {effect}")
         return outcome
 
-    def dropper(self, nth: int):
-        seen = 0
+    def raise_again(self) -> None:
+        """slurmctld is back, and its nodes have answered it."""
+        stage = self.stage
+        if "slurmctld" in stage.server.daemons:
+            stage.server.kill_controller()  # the action asked fewer questions than were drawn: it is killed right after
+        stage.server.start_controller()
+        stage.section["timeout"] = 8.0
+        stage.restart()
+        wait_for(
+            lambda: all(n.state is not NodeState.DOWN for n in stage.observe().nodes if n.name.startswith("gpu")), "nodes", 60.0
+        )
 
-        def drop(argv: Sequence[str]) -> bool:
-            nonlocal seen
-            writes = argv[:2] == ("scontrol", "--") and argv[2] != "show"
-            seen += writes
-            return writes and seen == nth
-
-        return drop
-
-    def settled(self, sight: Sight) -> Sight:
-        """What runs or is suspended now: these may only change if they are the target."""
-        return {id: row for id, row in sight.items() if row[0] in ("RUNNING", "SUSPENDED", "CANCELLED")}
-
-    def judge(self, job: Job, about: tuple[str, str, Outcome], before: Sight, after: Sight) -> None:
-        id, _, outcome = about
+    def judge(self, about: tuple[Action, str, str, Outcome], before: Sight, after: Sight) -> None:
+        action, id, fault, outcome = about
+        aim, text = self.wishes.named(action), f"{id} {action.kind} {target(action)} ({fault}): {outcome.value}"
         for other, row in before.items():
-            if other != int(job.id) and other in after and after[other] != row:
-                ours = [argv for argv in self.stage.asked if "show" not in argv and addresses(argv, other)]
-                text = f"{about}: job {other} was {row}, is {after[other]}; we wrote {ours}; {self.log_of(other)}"
-                (self.wrong if ours else self.stage_faults).append(text)
-        was, now = before.get(int(job.id)), after.get(int(job.id))
-        untouched = outcome in (Outcome.STALE, Outcome.FAILED, Outcome.UNSUPPORTED)
-        if was and now and untouched and now != was:
-            self.wrong.append(f"{about}: answered {outcome} but job {job.id} was {was}, is {now}")
-        if was and now and now[1] > was[1] + 1:
-            self.double.append(f"{about}: restarts {was[1]} -> {now[1]}")
+            gone = other.startswith("job/") and other not in after  # forgotten: over for MinJobAge
+            if other != aim and not gone and after.get(other) != row:
+                ours = [argv for argv in self.stage.asked if addresses(argv, other)]
+                said = f"{text}: {other} was {row}, is {after.get(other)}; we wrote {ours}; {self.log_of(other)}"
+                (self.wrong if ours else self.bystanders).append(said)
+        extra = [key for key in after if key.startswith("res/") and key not in before and key != aim]
+        if extra:
+            self.wrong.append(f"{text}: made {extra}")
+        was, now = before.get(aim), after.get(aim)
+        if outcome in UNTOUCHED and was and now and now != was:
+            self.wrong.append(f"{text}: answered {outcome} but {aim} was {was}, is {now}")
+        if aim.startswith("job/") and was and now and int(now[1]) > int(was[1]) + 1:
+            self.double.append(f"{text}: restarts {was[1]} -> {now[1]}")
         if Counter(self.stage.effects())[id] > 1:
-            self.double.append(f"{about}: journal")
+            self.double.append(f"{text}: journal")
 
-    def log_of(self, id: int) -> str:
-        """What slurmctld wrote last about a job."""
+    def log_of(self, key: str) -> str:
+        """What slurmctld wrote last about a job or a node."""
+        word = re.escape(key.partition("/")[2])
         lines = (self.stage.server.s / "log/slurmctld.log").read_text(errors="replace").splitlines()
-        return " | ".join(line for line in lines if re.search(rf"JobId={id}\b", line))[-600:]
+        return " | ".join(line for line in lines if re.search(rf"\b{word}\b", line))[-600:]
 
 
-def addresses(argv: Sequence[str], id: int) -> bool:
-    """True where a command of ours that changes something names this job."""
-    changes = argv[0] in ("scontrol", "scancel")
-    return changes and any(word in (str(id), f"JobId={id}") for word in argv[1:])
+def dropper(nth: int) -> Callable[[Sequence[str]], bool]:
+    """Loses the answer of the nth command that changes something."""
+    seen = 0
+
+    def drop(argv: Sequence[str]) -> bool:
+        nonlocal seen
+        writes = tuple(argv[:2]) == ("scontrol", "--") and argv[2] != "show"
+        seen += writes
+        return writes and seen == nth
+
+    return drop
 
 
-def run(count: int, seed: int = 1, limit_s: float = 3600.0) -> Trials:
-    """A fresh cluster with few job ids, `count` trials, and the cluster ended."""
-    server = SlurmServer(max_job_id=120, min_job_age=2)
+def killer(stage: SlurmStage, nth: int) -> Callable[[Sequence[str]], None]:
+    """Kills slurmctld right before the nth question or command, once."""
+    seen = 0
+
+    def kill(argv: Sequence[str]) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == nth:
+            stage.server.kill_controller()
+
+    return kill
+
+
+def run(count: int, seed: int = 1, clusters: int = 1, limit_s: float = 3600.0) -> list[Trials]:
+    """Fresh clusters with few job ids, `count` trials shared out among them, and the clusters ended."""
+    servers: list[SlurmServer] = []
+    until = time.monotonic() + limit_s
     try:
-        server.start()
-        trials = Trials(server, seed)
-        until = time.monotonic() + limit_s
-        for number in range(count):
-            if time.monotonic() > until:
-                break
-            trials.trial(number)
-            if sys.stderr.isatty() or number % 50 == 49:
-                print(f"\r{number + 1}/{count}", end="", file=sys.stderr)
-        trials.stage.backend.close()
-        return trials
+        for _ in range(clusters):  # one after the other: each looks for free ports
+            servers.append(SlurmServer(max_job_id=120, min_job_age=2))
+            servers[-1].start()
+        done = [Trials(server, seed * 1000 + i) for i, server in enumerate(servers)]
+        with ThreadPoolExecutor(clusters) as pool:
+            list(pool.map(lambda pair: several(pair[1], len(range(pair[0], count, clusters)), until), enumerate(done)))
+        return done
     finally:
-        server.stop()
+        with ThreadPoolExecutor(clusters) as pool:
+            list(pool.map(lambda server: server.stop(), servers))
+
+
+def several(trials: Trials, count: int, until: float) -> None:
+    for number in range(count):
+        if time.monotonic() > until:
+            return
+        trials.trial(number)
+        if sys.stderr.isatty() or number % 20 == 19:
+            print(f"{number + 1}/{count}", end="\n", file=sys.stderr)
+    trials.stage.backend.close()
+
+
+def report(done: Sequence[Trials]) -> str:
+    """The tally of all clusters in words; what must be empty, at its end."""
+    tally = sum((trials.tally for trials in done), Counter())
+    lines = [f"{number:6} {name}" for name, number in sorted(tally.items())]
+    total = {name: sum(getattr(trials, name) for trials in done) for name in ("count", "unknown", "settled")}
+    lists = {name: [x for t in done for x in getattr(t, name)] for name in ("wrong", "double", "bystanders", "undecided")}
+    lines.append(f"trials: {total['count']}; answers lost: {total['unknown']}, settled by a look: {total['settled']}")
+    lines.append("; ".join(f"{name}: {len(found)}" for name, found in lists.items()))
+    return "\n".join(lines + [f"{name}: {text}" for name, found in lists.items() for text in found])
 
 
 if __name__ == "__main__":
     given = [int(text) for text in sys.argv[1:]]
-    done = run(*(given or [500]))
-    for name, number in sorted(done.tally.items()):
-        print(f"{number:6} {name}")
-    print(f"trials: {sum(done.tally.values()) - done.tally['ids reused']}")
-    print(
-        f"wrong job: {len(done.wrong)}  duplicate effect: {len(done.double)}  bystanders nobody named: {len(done.stage_faults)}"
-    )
-    print("\n".join(done.wrong + done.double + done.stage_faults))
-    sys.exit(bool(done.wrong or done.double))
+    finished = run(*(given or [500]))
+    print(report(finished))
+    sys.exit(any(trials.wrong or trials.double for trials in finished))
