@@ -419,7 +419,8 @@ class Share:
 class Link:
     """A capacity that traffic shares: device, NIC, uplink, fabric or storage target; `parent` makes the hierarchy.
 
-    `enforced` says whether reservations are imposed (tc, cgroup io.max) or only accounted. `device` names the NIC or disk
+    `enforced` says whether caps and guarantees are imposed (tc, the block controller) or only accounted; `accounted` says in
+    words what of an enforced link is accounted all the same, '' for nothing. `device` names the NIC or disk
     whose counters are its traffic. `shares` are the guarantees and caps that the cluster was told, sorted by owner.
     """
 
@@ -432,6 +433,7 @@ class Link:
     used_bytes_per_s: float | None = None
     device: str = ""
     shares: tuple[Share, ...] = ()
+    accounted: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,7 +183,9 @@ class Bandwidth:
 
 
 def _honest(link: Link) -> tuple[str, ...]:
-    return () if link.enforced else (f"{link.name}: accounted, not enforced",)
+    if not link.enforced:
+        return (f"{link.name}: accounted, not enforced",)
+    return (f"{link.name}: accounted, not enforced: {link.accounted}",) if link.accounted else ()
 
 
 def _check_guarantees(raw: Any, where: str) -> None:

@@ -30,11 +30,12 @@ from aiops.action import (
 from aiops.backends.journal import Journal
 from aiops.backends.local import changes, endpoints, evidence, machine, picture, power, preconditions
 from aiops.backends.local.declare import LocalSettings, read
+from aiops.backends.local.imposing import Imposed
 from aiops.backends.local.state import Phase
 from aiops.backends.local.supervise import Supervisor
 from aiops.clock import SystemClock
 from aiops.errors import Unreadable
-from aiops.model import Checkpoint, Cluster, Link, Node
+from aiops.model import Checkpoint, Cluster, Link, Node, Share
 
 
 class LocalBackend:
@@ -72,7 +73,11 @@ class LocalBackend:
 
     def _links(self, nodes: tuple[Node, ...]) -> tuple[Link, ...]:
         supervisor = self._supervisor
-        return machine.links(self.settings, nodes, supervisor.book.state, supervisor.enforced_links())
+        found = machine.links(self.settings, nodes, supervisor.book.state, supervisor.enforced_links())
+        return tuple(replace(link, shares=self._measured(link)) for link in found)
+
+    def _measured(self, link: Link) -> tuple[Share, ...]:
+        return tuple(replace(one, used_bytes_per_s=self._supervisor.used(link.name, one.owner)) for one in link.shares)
 
     def supervise(self, now: float) -> tuple[Node, ...]:
         """Start, restart, check and stop what is due; cheap enough to be called once a second between cycles."""
@@ -144,11 +149,10 @@ class LocalBackend:
         """What can be done at once; supervision repeats whatever is cut short here."""
         self._supervisor.enforce(now)
         match action:
+            case LimitBandwidth() | ReserveBandwidth() if action.link in self.settings.links:
+                return _told(action, self._supervisor.impose(action.link), self.settings.links[action.link].kind)
             case LimitBandwidth() | ReserveBandwidth():
-                declared = action.link in self.settings.links
-                imposed = declared and action.owner in self._supervisor.impose(action.link)
-                lifted = isinstance(action, LimitBandwidth) and action.bytes_per_s is None
-                return "" if lifted else "enforced" if imposed else "accounted, not enforced"
+                return "accounted, not enforced"
             case _:
                 return ""
 
@@ -221,6 +225,17 @@ class LocalBackend:
         with self._lock:
             self._journal.close()
             self._supervisor.close()
+
+
+def _told(action: LimitBandwidth | ReserveBandwidth, imposed: Imposed, kind: str) -> str:
+    """What the kernel does of a cap or guarantee, in the words of the receipt."""
+    if isinstance(action, LimitBandwidth) and action.bytes_per_s is None:
+        return ""
+    sure = isinstance(action, ReserveBandwidth)
+    if action.owner not in (imposed.sure if sure else imposed.caps):
+        return "accounted, not enforced"
+    halved = kind == "nic" and (sure or action.owner not in imposed.received)
+    return "enforced on what is sent; what is received is accounted" if halved else "enforced"
 
 
 _EVENTS = frozenset({"request_checkpoint", "preempt", "migrate", "requeue"})

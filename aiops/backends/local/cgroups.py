@@ -1,4 +1,4 @@
-"""CPU, memory and block-device limits of units by control groups: v1, v2, or the hybrid of both; detected, never assumed.
+"""Control groups of units, with their CPU and memory limits: v1, v2, or the hybrid of both; detected, never assumed.
 
 What the kernel or our permissions lack is not imposed, and `controllers` says so: those limits are only accounted.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD_US = 100_000  # the kernel's default CPU period
 _V1 = {"cpu": "cpu.cfs_quota_us", "memory": "memory.limit_in_bytes", "blkio": "blkio.throttle.read_bps_device"}
-_UNLIMITED = 0  # in blkio.throttle a limit of 0 lifts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +55,17 @@ class Cgroups:
             if kind == "cpu" and cpu_cores:
                 self._limit_cpu(group, cpu_cores)
             if kind == "memory" and memory_bytes:
-                _write(group / ("memory.limit_in_bytes" if self.version == 1 else "memory.max"), str(int(memory_bytes)))
+                write(group / ("memory.limit_in_bytes" if self.version == 1 else "memory.max"), str(int(memory_bytes)))
             out.append(str(group))
         return tuple(dict.fromkeys(out))
 
     def _limit_cpu(self, group: Path, cores: float) -> None:
         quota = max(1000, int(cores * _PERIOD_US))  # the kernel takes no quota under 1 ms
         if self.version == 1:
-            _write(group / "cpu.cfs_period_us", str(_PERIOD_US))
-            _write(group / "cpu.cfs_quota_us", str(quota))
+            write(group / "cpu.cfs_period_us", str(_PERIOD_US))
+            write(group / "cpu.cfs_quota_us", str(quota))
         else:
-            _write(group / "cpu.max", f"{quota} {_PERIOD_US}")
-
-    def throttle(self, unit: str, device: str, bytes_per_s: float | None) -> bool:
-        """Cap reads and writes of a unit on a block device (`8:0`); None lifts; False where that cannot be imposed."""
-        place = self.places.get("io")
-        if place is None or not (place / unit).is_dir():
-            return False
-        rate = _UNLIMITED if bytes_per_s is None else max(1, int(bytes_per_s))
-        try:
-            if self.version == 1:
-                _write(place / unit / "blkio.throttle.read_bps_device", f"{device} {rate}")
-                _write(place / unit / "blkio.throttle.write_bps_device", f"{device} {rate}")
-            else:
-                limit = "max" if bytes_per_s is None else str(rate)
-                _write(place / unit / "io.max", f"{device} rbps={limit} wbps={limit}")
-        except OSError:
-            return False
-        return True
+            write(group / "cpu.max", f"{quota} {_PERIOD_US}")
 
     def remove(self, unit: str) -> None:
         """Drop a unit's groups; one that still has processes stays."""
@@ -117,22 +99,13 @@ def _v2(root: Path) -> dict[str, Path]:
 
 def _enabled(group: Path, kind: str) -> bool:
     try:
-        _write(group / "cgroup.subtree_control", f"+{kind}")
+        write(group / "cgroup.subtree_control", f"+{kind}")
     except OSError:
         return False
     return True
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file of the kernel. Raises OSError where it is refused."""
     with path.open("w", encoding="ascii") as file:  # one write call: the kernel takes a limit whole
         file.write(text)
-
-
-def device_number(name: str) -> str | None:
-    """`major:minor` of a block device given by name (`sda`, `/dev/sda`) or already as numbers; None where there is none."""
-    if name.replace(":", "", 1).isdigit() and ":" in name:
-        return name
-    try:
-        return (Path("/sys/class/block") / Path(name).name / "dev").read_text().strip()
-    except OSError:
-        return None

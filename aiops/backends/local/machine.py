@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,8 +130,11 @@ def queues(spec: ClusterSpec, found: tuple[Node, ...]) -> tuple[Queue, ...]:
     )
 
 
-def links(spec: ClusterSpec, found: tuple[Node, ...], state: State, enforced: frozenset[str]) -> tuple[Link, ...]:
-    """Declared links and this host's NICs of known speed, sorted by name; `enforced` names those whose caps are imposed."""
+def links(spec: ClusterSpec, found: tuple[Node, ...], state: State, enforced: Mapping[str, str]) -> tuple[Link, ...]:
+    """Declared links and this host's NICs of known speed, sorted by name.
+
+    `enforced` names those whose caps are imposed, each with what is only accounted there.
+    """
     home = found[0].name if len(found) == 1 else ""
     declared = {
         name: Link(
@@ -140,7 +144,10 @@ def links(spec: ClusterSpec, found: tuple[Node, ...], state: State, enforced: fr
         for name, row in spec.links.items()
     }  # fmt: skip
     every = {**_nics(home), **declared}
-    return tuple(replace(link, enforced=name in enforced, shares=_shares(name, state)) for name, link in sorted(every.items()))
+    return tuple(
+        replace(link, enforced=name in enforced, accounted=enforced.get(name, ""), shares=_shares(name, state))
+        for name, link in sorted(every.items())
+    )
 
 
 def _shares(link: str, state: State) -> tuple[Share, ...]:

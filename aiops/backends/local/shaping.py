@@ -1,6 +1,6 @@
 """Caps and guarantees on a network device: an HTB class per unit, told apart by the priority of its sockets (`sockets.py`).
 
-Only what is sent is shaped: a receiver cannot be made to ask for less. A device whose queueing somebody else has arranged is
+Only what is sent is shaped; what is received is `packets.py`'s business. A device whose queueing somebody else has arranged is
 left alone. Detected by trying, never assumed; what cannot be imposed is accounted, and said so.
 """
 

@@ -19,7 +19,7 @@ from aiops.backends.local.bell import Bell, ring
 from aiops.backends.local.cgroups import Cgroups
 from aiops.backends.local.declare import Health, LocalSettings, Run
 from aiops.backends.local.health import Checks
-from aiops.backends.local.imposing import Imposer
+from aiops.backends.local.imposing import Imposed, Imposer
 from aiops.backends.local.process import stopped
 from aiops.backends.local.shaping import Shaper
 from aiops.backends.local.spawn import Order, Spawner
@@ -70,10 +70,10 @@ class Supervisor:
         for unit_id in gone:
             self._signalled.discard(unit_id)
             self.spawner.forget(unit_id)
-            self.cgroups.remove(self._group(unit_id))
-            self.shaper.leave(self._group(unit_id))
+            self._imposer.leave(unit_id)
         self.spawner.reap()
         self.enforce(now)
+        self._imposer.measure(self.book.state, self._elapsed())
         return machine.renewed(nodes, self.book.state)
 
     def keep_time(self, now: float) -> None:
@@ -221,13 +221,17 @@ class Supervisor:
         elif job.state is JobState.RUNNING and is_stopped:
             self.spawner.signal(unit, signal.SIGCONT)
 
-    def impose(self, link: str) -> frozenset[str]:
+    def impose(self, link: str) -> Imposed:
         """Impose what is wanted on a declared link; owners for whom it really is."""
         return self._imposer.impose(link, self.book.state)
 
-    def enforced_links(self) -> frozenset[str]:
-        """Links on which caps are imposed by the kernel."""
+    def enforced_links(self) -> dict[str, str]:
+        """Links on which caps are imposed by the kernel, each with what is only accounted there."""
         return self._imposer.enforced()
+
+    def used(self, link: str, owner: str) -> float | None:
+        """Bytes per second of a link that an owner had over the last minute; None where nobody counts them."""
+        return self._imposer.used(self.book.state, link, owner)
 
     def stand_down(self) -> None:
         """Leave the processes to another supervisor; what was signalled is its business then."""
@@ -238,6 +242,7 @@ class Supervisor:
     def close(self) -> None:
         """Let go; processes go on."""
         self._checks.close()
+        self._imposer.close()
         self.proofs.close()
         self.book.close()
 

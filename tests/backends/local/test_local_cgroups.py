@@ -8,7 +8,7 @@ import pytest
 from local_stage import LocalStage, job
 
 from aiops.action import LimitBandwidth, Outcome
-from aiops.backends.local.cgroups import Cgroups, device_number
+from aiops.backends.local.cgroups import Cgroups
 from aiops.model import JobState
 from aiops.testing.backend import admit
 
@@ -38,8 +38,6 @@ def test_version_two_limits(tmp_path: Path) -> None:
     place = Path(found.create("u1", cpu_cores=1.5, memory_bytes=2**30)[0])
     assert found.version == 2 and found.controllers == ("cpu", "io", "memory")
     assert (place / "cpu.max").read_text() == "150000 100000" and (place / "memory.max").read_text() == "1073741824"
-    assert found.throttle("u1", "8:0", 1000.0) and (place / "io.max").read_text() == "8:0 rbps=1000 wbps=1000"
-    assert found.throttle("u1", "8:0", None) and (place / "io.max").read_text() == "8:0 rbps=max wbps=max"
 
 
 def test_version_one_limits(tmp_path: Path) -> None:
@@ -48,22 +46,15 @@ def test_version_one_limits(tmp_path: Path) -> None:
     assert found.version == 1 and len(places) == 3
     assert (tmp_path / "cpu/aiops/u1/cpu.cfs_quota_us").read_text() == "200000"
     assert (tmp_path / "memory/aiops/u1/memory.limit_in_bytes").read_text() == "4096"
-    assert found.throttle("u1", "8:0", 1000.0)
-    assert (tmp_path / "blkio/aiops/u1/blkio.throttle.read_bps_device").read_text() == "8:0 1000"
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     partial = Cgroups.detect(True, version_two(tmp_path / "a", "cpu"))
     assert partial.describe() == "cgroup v2: cpu; not enforced: io, memory"
-    assert not partial.throttle("u1", "8:0", 1.0)
     nothing = Cgroups.detect(True, tmp_path / "nowhere")
     assert nothing.controllers == () and "accounted, not enforced" in nothing.describe()
     assert nothing.create("u1", 1.0, 1.0) == ()
     assert Cgroups.detect(False).controllers == ()
-
-
-def test_device_numbers(tmp_path: Path) -> None:
-    assert device_number("8:16") == "8:16" and device_number("no-such-device") is None
 
 
 # -- the real kernel ---------------------------------------------------------------------------------------------------

@@ -75,8 +75,15 @@ while True:
         told = time.monotonic()
         with open(sys.argv[1], "w") as file: file.write(f"{time.monotonic()} {sent}")
 """
+READER = """
+import socket
+server = socket.create_server(("127.0.0.1", 4711))
+while True:
+    peer, _ = server.accept()
+    while peer.recv(1 << 16): pass
+"""
 PROBE = """
-import json, subprocess, sys, time
+import json, socket, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from local_stage import LocalStage, job, python
@@ -85,8 +92,9 @@ from aiops.testing.backend import admit
 place, sender = Path(sys.argv[2]), sys.argv[3]
 subprocess.run(["ip", "link", "set", "lo", "mtu", "1500", "gso_max_size", "3000", "up"], check=True)
 jobs = {name: job(command=[*python(sender), str(place / name)]) for name in ("train", "hog")}
+jobs["reader"] = job(command=python(sys.argv[4]))
 links = {"nic": {"kind": "nic", "capacity": 10_000_000, "device": "lo"}}
-stage = LocalStage(place, {"nodes": {"n0": {"gpus": 2}}, "jobs": jobs, "links": links, "cgroups": "auto"})
+stage = LocalStage(place, {"nodes": {"n0": {"gpus": 3}}, "jobs": jobs, "links": links, "cgroups": "auto"})
 said, out = [], {}
 def do(action):
     receipt = stage.backend.apply(admit(action, id=f"a{len(said)}"), stage.now())
@@ -98,12 +106,33 @@ def read(name):
 def speed(name, seconds=2.0):
     (t0, n0) = read(name); time.sleep(seconds); (t1, n1) = read(name)
     return (n1 - n0) / (t1 - t0) / 1e6 if t1 > t0 else 0.0
+def told(owner):
+    return {one.owner: one.used_bytes_per_s for one in stage.observe().links[0].shares}.get(owner)
+def received(seconds=3.0):
+    # MB/s that a sender outside of all units gets rid of to the job `reader`
+    while True:
+        line = socket.socket(); line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        if line.connect_ex(("127.0.0.1", 4711)) == 0: break
+        line.close(); time.sleep(0.05)
+    since, sent = time.monotonic(), 0
+    while time.monotonic() - since < seconds: sent += line.send(b"x" * 16384)
+    line.close()
+    return sent / seconds / 1e6
 try:
-    stage.until(lambda cluster: all((place / name).exists() for name in jobs))
-    out["enforced"] = stage.observe().links[0].enforced
+    stage.until(lambda cluster: all((place / name).exists() for name in ("train", "hog")))
+    out["enforced"], out["accounted"] = stage.observe().links[0].enforced, stage.observe().links[0].accounted
+    out["received_free"] = received(1.0)
+    do(LimitBandwidth(link="nic", owner="job/reader", bytes_per_s=3e6, was=None))
+    stage.observe(); out["received_capped"], out["counted"] = received(), told("job/reader")
+    stage.restart()
+    stage.observe()
+    out["received_after_restart"] = received()
+    do(LimitBandwidth(link="nic", owner="job/reader", bytes_per_s=None, was=3e6))
+    out["received_lifted"] = received(1.0)
     out["free"] = speed("train")
     do(LimitBandwidth(link="nic", owner="job/train", bytes_per_s=2e6, was=None)); time.sleep(1)
     out["capped"], out["other"] = speed("train"), speed("hog", 0.5)
+    stage.observe(); time.sleep(1.2); out["sender_counted"] = told("job/train")
     do(LimitBandwidth(link="nic", owner="job/train", bytes_per_s=None, was=2e6)); time.sleep(1)
     out["lifted"] = speed("train", 1.0)
     do(ReserveBandwidth(link="nic", owner="job/train", bytes_per_s=8e6)); time.sleep(1)
@@ -136,12 +165,18 @@ def test_the_kernel_imposes_caps_and_guarantees_on_what_units_send(tmp_path: Pat
     if Shaper.detect(True).groups is None:
         pytest.skip("this kernel or our permissions have no cgroup v2 with socket programs")
     here = str(Path(__file__).parent)
-    asked = [sys.executable, "-c", PROBE, here, str(tmp_path), SENDER]
+    asked = [sys.executable, "-c", PROBE, here, str(tmp_path), SENDER, READER]
     done = subprocess.run(["unshare", "-n", *asked], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["enforced"]
-    assert seen["said"] == [["done", "enforced"], ["done", ""], ["done", "enforced"], ["done", ""]]
+    assert seen["accounted"] == "guarantees on what is received"
+    half = "enforced on what is sent; what is received is accounted"
+    lifted = ["done", ""]
+    assert seen["said"] == [["done", "enforced"], lifted, ["done", "enforced"], lifted, ["done", half], lifted]
+    assert seen["received_free"] > 20 and seen["received_lifted"] > 20, seen
+    assert 0.5 < seen["received_capped"] < 3.6 and 0.5 < seen["received_after_restart"] < 3.6, seen
+    assert 0.5e6 < seen["counted"] < 4e6 and 0.5e6 < seen["sender_counted"] < 3e6, seen
     assert seen["free"] > 20 and seen["lifted"] > 20, seen
     assert 0.5 < seen["capped"] < 2.2 < seen["other"], seen  # the cap of one does not hold the other
     assert 6.0 < seen["sure"] < 10.5 and seen["squeezed"] < 4.0, seen  # without a guarantee each would have 5
