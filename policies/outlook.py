@@ -31,6 +31,9 @@ class Rule:
     queue has to be worked off. `quantile` is the newsvendor's: a replica too few costs 19 times what one
     too many does. What is foreseen within a start-up and `keep_s` is not taken away. `burst` is in standard deviations: 4 are
     passed by chance once in 30,000 samples, three days of them.
+
+    For pools (`pools: false`: services only): `pool_quantile` because a node costs more than a replica; `unneeded_s` is the
+    cluster-autoscaler's; one node at a time because the safety limits count nodes.
     """
 
     tolerance_up: float = 0.1
@@ -53,6 +56,10 @@ class Rule:
     max_load_age_s: float = 60.0
     min_coverage: float = 0.9
     cause_confidence: float = 0.6
+    pools: bool = True
+    pool_quantile: float = 0.9
+    unneeded_s: float = 600.0
+    remove_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

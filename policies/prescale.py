@@ -6,7 +6,7 @@ to start, at the 95 % quantile of a forecast that has proved its skill; if that 
 I do not stop replicas that it will need. Where a service has a promised latency and is measured to keep it, I give its
 replicas a tenth more than their target, let the load rise a fifth above that before I add any, and keep in hand what it
 usually surges by while one starts. Without fresh load data I stop nothing. When the GPUs wait for storage or network, or
-requests only take longer and I cannot know why yet, I do not add GPUs."*
+requests only take longer and I cannot know why yet, I do not add GPUs."* Pools of nodes: `pools.py`.
 
 Budgets, cooldowns, modes are `admit`'s business.
 """
@@ -22,6 +22,7 @@ from aiops.errors import ConfigError
 from aiops.model import Cluster, Service
 from aiops.snapshot import Need, Snapshot
 from policies.outlook import Outlook, Rule, look, needs_of
+from policies.pools import needs_of_pools, scale_pools
 from policies.rules import rule_of
 from policies.stalls import stalled
 
@@ -29,12 +30,13 @@ SETTLE_S = 60.0
 """Beyond the start-up: one late cycle, one lost reply and its reading."""
 
 RATIOS = (
-    "tolerance_up", "tolerance_down", "tolerance_slo", "slo_share", "surge", "quantile", "min_coverage", "cause_confidence"
+    "tolerance_up", "tolerance_down", "tolerance_slo", "slo_share", "surge", "quantile", "min_coverage", "cause_confidence",
+    "pool_quantile",
 )  # fmt: skip
 
 
 class Prescale:
-    """Scales services to max(reactive now, forecast quantile over the lead), clipped to their bounds."""
+    """Scales services and pools to max(reactive now, forecast quantile over the lead), clipped to their bounds."""
 
     name: ClassVar[str] = "prescale"
     every_s: ClassVar[float] = 10.0
@@ -53,13 +55,16 @@ class Prescale:
         return cls(rule)
 
     def needs(self, cluster: Cluster) -> Sequence[Need]:
-        """What is looked at, of every service."""
-        return [need for service in cluster.services for need in needs_of(service, self.rule)]
+        """What is looked at, of every service and pool."""
+        pools = needs_of_pools(cluster, self.rule) if self.rule.pools else []
+        return [*(need for service in cluster.services for need in needs_of(service, self.rule)), *pools]
 
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
-        """One decision or one note per service, by name."""
+        """One decision or one note per service, by name, and per pool that may be scaled."""
         for service in sorted(snapshot.cluster.services, key=lambda service: service.name):
             yield self._scale(snapshot, service, look(snapshot, service, self.rule, self.every_s))
+        if self.rule.pools:
+            yield from scale_pools(snapshot, self.rule, (self.name, self.every_s))
 
     def _scale(self, snapshot: Snapshot, service: Service, outlook: Outlook) -> Decision | str:
         wanted, why = wish(service, outlook, self.rule)
