@@ -235,6 +235,14 @@ _WORK_ROWS = (
     Metric("cluster_gpus", _G, "gpus", "GPUs by state.", ("state", "pool")),
     Metric("cluster_jobs", _G, "jobs", "Jobs by state.", ("state", "queue")),
     Metric("queue_wait_seconds", _H, "seconds", "Time from submission to start.", ("queue",), _E, _UP),
+    Metric("node_gpus", _G, "gpus", "GPUs of a node, as its scheduler knows them.", ("node",)),
+    Metric("node_gpus_allocated", _G, "gpus", "Of these, given to jobs.", ("node",)),
+    Metric("queue_gpus_allocated", _G, "gpus", "GPUs given to a queue's jobs.", ("queue",)),
+    Metric("slurm_scheduler_cycle_seconds", _G, "seconds", "Latest cycle of slurmctld's scheduler.", ("kind",), _I, _UP),
+    Metric("slurm_scheduler_queue_jobs", _G, "jobs", "Jobs that its scheduler looked at.", (), _E, _NONE),
+    Metric("slurm_agent_queue_requests", _G, "requests", "Messages that slurmctld could not yet deliver.", (), _I, _UP),
+    Metric("slurm_server_threads", _G, "threads", "Threads that answer requests; 256 is the most.", (), _I, _UP),
+    Metric("slurm_dbd_queue_messages", _G, "messages", "Not yet taken by slurmdbd.", (), _I, _UP),
 )
 
 _CLUSTER_ROWS = (
@@ -256,6 +264,8 @@ _OWN_ROWS = (
     Metric("aiops_collector_last_success_timestamp_seconds", _G, "seconds", "When it last worked.", ("collector",)),
     Metric("aiops_collector_skipped_total", _C, "scrapes", "Not started: the last still ran.", ("collector",), _I, _UP),
     Metric("aiops_collector_dropped_samples", _G, "samples", "Cut off by a limit.", ("collector",), _I, _UP),
+    Metric("aiops_token_expires_in_seconds", _G, "seconds", "Until a token runs out; below 0 since.", ("token",), _I, _DOWN),
+    Metric("aiops_token_lifetime_seconds", _G, "seconds", "How long a token was made to hold.", ("token",)),
     Metric("aiops_target_up", _G, "", "1 where the endpoint gave a whole answer.", ("target",), _I, _DOWN),
     Metric("aiops_collector_samples", _G, "samples", "Samples of the latest scrape.", ("collector",)),
     Metric("aiops_forecast_value", _G, "", "Forecast.", ("target", "horizon", "quantile")),

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     collectors: dict[str, dict[str, Any] | None] = {
         name: {} for name in ("host", "network", "nvml", "pressure", "storage", "services", "jobs")
     }
-    diagnosers: dict[str, dict[str, Any] | None] = {"causal": {}}
+    diagnosers: dict[str, dict[str, Any] | None] = {"causal": {}, "expiry": {}}
     policies: dict[str, PolicySettings] = {"prescale": PolicySettings()}
     limits: dict[str, Any] = {}
     forecast: dict[str, Any] = {}
