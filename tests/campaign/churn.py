@@ -7,24 +7,29 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import aiops.daemon
+import aiops.leadership
 from aiops.action import Action, Cordon, Decision, LimitBandwidth, ReserveBandwidth, ScaleService, TuneJob, Uncordon
 from aiops.backends.journal import Journal
 from aiops.backends.local import LocalBackend
 from aiops.backends.local.declare import read
 from aiops.model import Cluster, JobState, NodeState
 from aiops.snapshot import Need, Snapshot
+from aiops.store.sql import SqlStore
 
 ENTRY_POINTS = """[aiops.policies]
 churn = churn:Churn
 [aiops.backends]
 armed = churn:Armed
 """
-DIE_AT = "CAMPAIGN_DIE_AT"  # `point:nth`
+DIE_AT = "CAMPAIGN_DIE_AT"  # `point:nth`; set, if only to nothing, in every process of a campaign
+STORE_POINTS = ("before_record", "after_record", "before_advance", "after_advance")
+TTL_S = 0.6
 
 
 def die_at(point: str, seen: dict[str, int] = {}) -> None:  # noqa: B006 - one count per process is what is meant
@@ -35,11 +40,32 @@ def die_at(point: str, seen: dict[str, int] = {}) -> None:  # noqa: B006 - one c
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def arm() -> None:
+    """Shorten this process's lease, and give its store failpoints before and after what makes things durable."""
+    aiops.leadership.TTL_S, aiops.leadership.MARGIN_S, aiops.daemon.RENEW_S = TTL_S, 0.2, 0.1  # type: ignore[misc]
+    for name in ("record", "advance"):
+        setattr(SqlStore, name, dying(getattr(SqlStore, name), name))
+
+
+def dying(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The store's method with a failpoint before and after it."""
+
+    def wrapped(self: SqlStore, *args: Any) -> Any:
+        die_at(f"before_{name}")
+        answer = method(self, *args)
+        die_at(f"after_{name}")
+        return answer
+
+    return wrapped
+
+
 class Armed(LocalBackend):
     """The local backend, which dies where it is told to; its journal is short, and kept whole beside for the judgement."""
 
     @classmethod
     def from_settings(cls, section: Mapping[str, Any], where: str) -> Self:
+        if DIE_AT in os.environ:
+            arm()
         settings = read(section, where)
         backend = cls(settings, die_at)
         path, kept = settings.state_dir / "effects.jsonl", settings.state_dir / "kept"
@@ -92,6 +118,11 @@ def wishes(cluster: Cluster) -> Iterator[Action]:
         yield ReserveBandwidth(link="disk", owner="job/other", bytes_per_s=2e6 if promised == 1e6 else 1e6)
 
 
+def plugin_paths(place: Path) -> list[str]:
+    """Where a process finds the plug-ins that `installed` put at `place`."""
+    return [str(place), str(Path(__file__).parent)]
+
+
 @contextmanager
 def installed(place: Path) -> Iterator[None]:
     """The plug-ins above as entry points, while the block lasts."""
@@ -99,7 +130,7 @@ def installed(place: Path) -> Iterator[None]:
     distribution.mkdir(parents=True, exist_ok=True)
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: churn\nVersion: 1.0\n")
     (distribution / "entry_points.txt").write_text(ENTRY_POINTS)
-    paths = [str(place), str(Path(__file__).parent)]
+    paths = plugin_paths(place)
     sys.path[:0] = paths
     try:
         yield

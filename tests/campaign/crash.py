@@ -2,54 +2,52 @@
 
     python tests/campaign/crash.py [--kills 1000] [--seconds 3600] [--seed 1] [--no-sweep]        (make campaign-crash)
 
-Each life is `aiops.daemon.serve` in a process of its own: scheduler, lease, SQLite store, loop, API and real process groups.
-It is forked from one that has imported everything, and its lease lasts 0.6 s instead of 13, so that a thousand lives fit in
-half an hour; nothing else is different from `aiops run`. At the end one life is left in peace until everything is judged:
-0 effects twice, 0 recorded permissions without a ledger entry, 0 entries open, 0 broken invariants (`aiops.decide.check`).
+Each life is a process `aiops run --config ...` of its own, with everything that is in one. Its plug-ins (`churn.py`) shorten
+the lease from 13 s to 0.6 s, since each life would else wait for that of the one before, and hold the failpoints; nothing else
+is different. Half of the random kills fall anywhere between the start of the process and a little after it is up (migration,
+lease, first look, first cycle), half within the first second of cycles of 100 ms. At the end one life is left in peace until
+everything is judged: 0 effects twice, 0 recorded permissions without a ledger entry, 0 entries open, 0 broken invariants
+(`aiops.decide.check`).
 """
 
 import argparse
 import os
 import random
+import select
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from churn import DIE_AT, Armed, die_at, installed
+from churn import DIE_AT, STORE_POINTS, Armed, installed, plugin_paths
 
-import aiops.daemon
-import aiops.leadership
 from aiops.action import EntryState, Order, OrderKind
 from aiops.codec import decode
 from aiops.decide.check import EffectRecord, Trace, Violation, check
 from aiops.decide.limits import Limits
-from aiops.settings import PolicySettings, Settings
+from aiops.settings import Settings
 from aiops.snapshot import Decided
 from aiops.store.opening import open_store
-from aiops.store.sql import SqlStore
 
 BACKEND_POINTS = (
     "before_save", "after_save", "before_launch", "after_launch", "after_begin", "after_state", "after_effect",
     "before_compact", "after_compact",
 )  # fmt: skip
-STORE_POINTS = ("before_record", "after_record", "before_advance", "after_advance")
 POINTS = BACKEND_POINTS + STORE_POINTS
-TTL_S = 0.6
 LIMITS = {
     "cooldown_s": 0.05, "destructive_cooldown_s": 0.05, "breaker_failures": 1_000_000, "window_s": 1.0, "nodes_ratio": 1.0,
     "gpus": 10_000, "approve_gpus": 10_000, "jobs": 1000,
 }  # fmt: skip
 
 
-def settings(place: Path) -> Settings:
-    """A small house that changes something in every cycle of 100 ms."""
+def config(place: Path) -> dict[str, Any]:
+    """A small house that changes something in every cycle of 100 ms, as its configuration file says it."""
     sleep = ["sleep", "600"]
     backend = {
         "state_dir": str(place / "local"), "cgroups": "off", "ports": [41000, 41099],
@@ -58,70 +56,72 @@ def settings(place: Path) -> Settings:
         "jobs": {"train": {"command": sleep, "gpus": 1, "knobs": {"workers": {"value": 1, "min": 1, "max": 4}}}},
         "links": {"disk": {"capacity": "1G"}},
     }  # fmt: skip
-    return Settings(
-        data_dir=place, backend={"armed": backend}, collectors={}, diagnosers={}, limits=LIMITS,
-        policies={"churn": PolicySettings(mode="act")}, every={"tick": 0.1, "scrape": 3600, "diagnose": 3600, "forecast": 3600},
-        listen={"port": 0},
-    )  # type: ignore[arg-type]  # fmt: skip
+    return {
+        "data_dir": str(place), "backend": {"armed": backend}, "collectors": {}, "diagnosers": {}, "limits": LIMITS,
+        "policies": {"churn": {"mode": "act"}}, "listen": {"port": 0},
+        "every": {"tick": 0.1, "scrape": 3600, "diagnose": 3600, "forecast": 3600},
+    }  # fmt: skip
 
 
-def live(place: Path, armed: str = "") -> int:
-    """Fork a daemon over `place`; its pid. `armed` is `point:nth`, or '' for none."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        os.environ[DIE_AT] = armed
-        quiet = os.open(place / "daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        aiops.leadership.TTL_S, aiops.leadership.MARGIN_S, aiops.daemon.RENEW_S = TTL_S, 0.2, 0.1  # type: ignore[misc]
-        for name in ("record", "advance"):
-            setattr(SqlStore, name, dying(getattr(SqlStore, name), name))
-        aiops.daemon.serve(settings(place), "campaign", lambda url, why: print(url, why, flush=True))
-    finally:
-        os._exit(0)
+def settings(place: Path) -> Settings:
+    """The same, read."""
+    return Settings(**config(place))
 
 
-def dying(method: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The store's method with a failpoint before and after it."""
+@dataclass
+class Life:
+    """One `aiops run` over `place`; `armed` is `point:nth`, or '' for none."""
 
-    def wrapped(self: SqlStore, *args: Any) -> Any:
-        die_at(f"before_{name}")
-        answer = method(self, *args)
-        die_at(f"after_{name}")
-        return answer
+    place: Path
+    armed: str = ""
 
-    return wrapped
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-m", "aiops.cli.main", "run", "--config", str(self.place / "aiops.yaml")]
+        paths = [*plugin_paths(self.place / "plugins"), *sys.path]
+        told = {**os.environ, DIE_AT: self.armed, "PYTHONPATH": os.pathsep.join(paths)}
+        with (self.place / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=told, cwd=self.place, stdout=subprocess.PIPE, stderr=log)
+        self.began = time.monotonic()
 
+    def ready(self, patience_s: float) -> bool:
+        """Wait for the line that says that the first cycle is done; False where it did not come, or the process died."""
+        out = self.process.stdout
+        assert out is not None
+        return bool(select.select([out], [], [], patience_s)[0]) and bool(out.readline())
 
-def end(pid: int, patience_s: float) -> bool:
-    """Wait so long for the process to end by itself, then kill it; True if it had died by a signal of its own making."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.WIFSIGNALED(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+    def end(self, patience_s: float) -> bool:
+        """Wait so long for the process to end by itself, then kill it; True if it had died by a signal of its own making."""
+        try:
+            died = self.process.wait(max(0.0, patience_s)) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            died = False
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return died
 
 
 def sweep(place: Path) -> dict[str, int]:
     """Die at every named point, the first and a later time it is reached; how often each was."""
     seldom = {point: (1,) for point in POINTS if "compact" in point}  # after every hundred actions: wait for it
     return {
-        point: sum(end(live(place, f"{point}:{nth}"), 60.0) for nth in seldom.get(point, (1, 3))) for point in sorted(POINTS)
+        point: sum(Life(place, f"{point}:{nth}").end(60.0) for nth in seldom.get(point, (1, 3))) for point in sorted(POINTS)
     }
 
 
 def kill_at_random(place: Path, kills: int, chance: random.Random, until: float) -> int:
     """Kill -9 `kills` lives at random times, or as many as fit before `until`; how many were."""
+    start_s = 2.0  # how long a start takes is seen on the way
     for done in range(kills):
         if time.monotonic() > until:
             return done
-        end(live(place), chance.uniform(0.0, 2.5 * TTL_S))
+        life = Life(place)
+        if done % 2 and life.ready(30.0):
+            start_s = time.monotonic() - life.began
+            life.end(chance.uniform(0.0, 1.0))
+        else:
+            life.end(chance.uniform(0.0, 1.25 * start_s))
         print(f"\r{done + 1} kills", end="", file=sys.stderr, flush=True)
     return kills
 
@@ -146,7 +146,8 @@ class Findings:
 
 def settle(place: Path, patience_s: float = 30.0) -> None:
     """Leave a daemon in peace until nothing that was intended before is open, then stop it properly."""
-    pid = live(place)
+    life = Life(place)
+    life.ready(30.0)
     time.sleep(6.0)  # longer than the deadline of an action
     store = open_store(None, settings(place))
     store.put_order(Order(id="peace", at=time.time(), by="campaign", kind=OrderKind.KILL))  # what is open is still judged
@@ -154,8 +155,8 @@ def settle(place: Path, patience_s: float = 30.0) -> None:
     while time.monotonic() < deadline and store.entries(0.0, only_open=True):
         time.sleep(0.5)
     store.close()
-    os.kill(pid, signal.SIGTERM)
-    end(pid, 25.0)
+    life.process.send_signal(signal.SIGTERM)
+    life.end(25.0)
 
 
 def journal(place: Path) -> Counter[bytes]:
@@ -214,12 +215,13 @@ def _effect(row: dict[str, Any], epochs: list[tuple[float, int]]) -> EffectRecor
 def campaign(place: Path, asked: argparse.Namespace) -> tuple[dict[str, int], int, Findings]:
     """Sweep, random kills, peace, judgement."""
     until = time.monotonic() + asked.seconds
+    (place / "aiops.yaml").write_bytes(orjson.dumps(config(place)))  # JSON is YAML
     with installed(place / "plugins"):
         reached = sweep(place) if asked.sweep else {}
         killed = kill_at_random(place, asked.kills, random.Random(asked.seed), until)
         settle(place)
         found = judge(place)
-        backend = Armed.from_settings(settings(place).backend["armed"] or {}, "campaign")
+        backend = Armed.from_settings(config(place)["backend"]["armed"], "campaign")
         backend.shutdown_units()
         backend.close()
     return reached, killed, found
