@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import structlog
 
 from aiops import __version__
@@ -70,8 +71,8 @@ class Memory:
 def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided | None:
     """Run one cycle at `now` under `epoch`; what was decided, or None where the cycle had to abstain."""
     started = house.clock.elapsed()
-    step_s = _wall_step(memory, now, started)
     try:
+        step_s = _wall_step(house.store, memory, now, started, memory.epoch != epoch)
         cluster = house.backend.observe(now)  # 1
         memory.cluster = cluster
         snapshot = view(house, memory, cluster, epoch, step_s)  # 2
@@ -99,12 +100,20 @@ def run_cycle(house: House, memory: Memory, now: float, epoch: int) -> Decided |
     return decided
 
 
-def _wall_step(memory: Memory, now: float, elapsed: float) -> float:
-    """Seconds by which the wall clock jumped against the monotonic one in the last hour; slewing is no jump."""
+def _wall_step(store: Store, memory: Memory, now: float, elapsed: float, fresh: bool) -> float:
+    """Seconds by which the wall clock jumped against the monotonic one in the last hour; slewing is no jump.
+
+    Jumps are kept in the store, so that a restart or another leader knows them too. How long ago one was, only its wall time
+    tells then: a clock that went back makes it new.
+    """
+    if fresh and not memory.steps:
+        memory.steps = [(elapsed - max(0.0, now - at), step) for at, step in orjson.loads(store.state("steps") or b"[]")]
+    memory.steps = [seen for seen in memory.steps if elapsed - seen[0] < STEPS_S]
     if memory.wall is not None and memory.elapsed is not None:
         step = (now - memory.wall) - (elapsed - memory.elapsed)
-        memory.steps = [seen for seen in memory.steps if elapsed - seen[0] < STEPS_S]
-        memory.steps += [(elapsed, abs(step))] if abs(step) > SLEW_S else []
+        if abs(step) > SLEW_S:
+            memory.steps = [*memory.steps, (elapsed, abs(step))]
+            store.put_state("steps", orjson.dumps([(now - (elapsed - at), by) for at, by in memory.steps]))
     memory.wall, memory.elapsed = now, elapsed
     return sum(step for _, step in memory.steps)
 
@@ -118,7 +127,7 @@ def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s
     due = _due(house.policies, memory, house.clock.elapsed())
     needs = [need for name in due for need in house.policies[name].needs(cluster)]
     series = {query_id(need.query): store.read(need.query, now) for need in needs}
-    history = store.entries(now - HISTORY_S)
+    history = store.entries(now - HISTORY_S - wall_step_s)  # a clock that jumped a day ahead must not forget what was just done
     return Snapshot(
         id=f"{epoch}-{now:.3f}",
         now=now,

@@ -28,6 +28,7 @@ from aiops.decide.gates import (
     unprotected,
 )
 from aiops.decide.holds import book
+from aiops.decide.index import Index
 from aiops.decide.limits import Limits
 from aiops.decide.request import Refusal, Request, mode_of
 from aiops.snapshot import Snapshot
@@ -47,9 +48,9 @@ def admit(snapshot: Snapshot, limits: Limits, decisions: Iterable[Decision]) -> 
     A plan of which one decision is refused is refused whole, and what its others would have spent is free for the rest.
     `snapshot.reservations` is the ledger that holds are booked in, after time has passed in it.
     """
-    wishes, broken = tuple(decisions), dict[Plan, Admission]()
+    wishes, broken, index = tuple(decisions), dict[Plan, Admission](), Index(snapshot)
     while True:
-        admissions = _in_order(snapshot, limits, wishes, broken)
+        admissions = _in_order(index, limits, wishes, broken)
         refused = (a for a in admissions if a.decision.plan and a.denied and a.denied not in WATCHED)
         first = next((a for a in refused if _plan(a.decision) not in broken), None)
         if first is None:
@@ -58,14 +59,15 @@ def admit(snapshot: Snapshot, limits: Limits, decisions: Iterable[Decision]) -> 
 
 
 def _in_order(
-    snapshot: Snapshot, limits: Limits, decisions: tuple[Decision, ...], broken: Mapping[Plan, Admission]
+    index: Index, limits: Limits, decisions: tuple[Decision, ...], broken: Mapping[Plan, Admission]
 ) -> tuple[Admission, ...]:
     """One pass over the gates; decisions of `broken` plans share the refusal that broke them and spend nothing."""
     admissions: list[Admission] = []
     spent: list[Decision] = []
+    snapshot = index.snapshot
     ledger = snapshot.reservations
     for number, decision in enumerate(decisions):
-        request = Request(decision=decision, snapshot=snapshot, limits=limits, earlier=tuple(spent), ledger=ledger)
+        request = Request(decision=decision, index=index, limits=limits, earlier=tuple(spent), ledger=ledger)
         id, culprit = f"{snapshot.id}-{number}", broken.get(_plan(decision))
         denied, detail = (_shared(culprit, id) if culprit else refusal(request)) or (None, "")
         if denied is None or denied in WATCHED:
@@ -88,12 +90,10 @@ def _shared(culprit: Admission, id: str) -> Refusal:
     return culprit.denied, f"all or none: {culprit.decision.action.kind} on {target(culprit.decision.action)}: {culprit.detail}"
 
 
-def still_permitted(snapshot: Snapshot, limits: Limits, entry: Entry) -> bool:
+def still_permitted(index: Index, limits: Limits, entry: Entry) -> bool:
     """Whether an open entry may be sent once more now: every gate again, on this snapshot (I7)."""
-    decision, id = entry.admission.decision, entry.admission.id
-    return (
-        refusal(Request(decision=decision, snapshot=snapshot, limits=limits, ledger=snapshot.reservations, resends=id)) is None
-    )
+    decision, id, ledger = entry.admission.decision, entry.admission.id, index.snapshot.reservations
+    return refusal(Request(decision=decision, index=index, limits=limits, ledger=ledger, resends=id)) is None
 
 
 def refusal(request: Request) -> Refusal:

@@ -6,42 +6,41 @@ includes what is in flight.
 
 from __future__ import annotations
 
-from aiops.action import PREPARES, Decision, Deny, Entry, EntryState, OrderKind, ScalePool, ScaleService, destructive, target
+from aiops.action import PREPARES, Deny, Entry, EntryState, OrderKind, ScalePool, ScaleService, destructive, target
 from aiops.decide.blast import Blast, blast, opposed
+from aiops.decide.index import touched
 from aiops.decide.limits import Limits
-from aiops.decide.request import Refusal, Request, touched
-from aiops.model import NodeState
+from aiops.decide.request import Refusal, Request
 from aiops.snapshot import Snapshot
 
-OPEN = (EntryState.INTENT, EntryState.SENT)
 BAD = (EntryState.FAILED, EntryState.ROLLED_BACK, EntryState.NEEDS_HUMAN)
 DAY_S = 86400.0
+Damage = tuple[str, Blast]  # whose, and what
 
 
 def healthy_pool(request: Request) -> Refusal:
     """When much of a pool is unhealthy or gone at once, the picture is what is wrong: stop (I11)."""
     if not request.destructive:
         return None
-    nodes = request.snapshot.cluster.nodes
-    present = {node.name for node in nodes}
-    for pool in sorted({node.pool for node in nodes} | request.snapshot.census.keys()):
-        most = max(request.snapshot.census.get(pool, 0), sum(n.pool == pool for n in nodes)) - _removed(request, pool, present)
-        well = sum(n.pool == pool and n.state is not NodeState.DOWN for n in nodes)
+    index, census = request.index, request.snapshot.census
+    for pool in sorted(index.present.keys() | census.keys()):
+        most = max(census.get(pool, 0), index.present.get(pool, 0)) - _removed(request, pool)
+        well = index.well.get(pool, 0)
         if most - well > request.limits.unhealthy_ratio * most:
             return Deny.MASS_FAULT, f"{most - well} of {most} nodes of pool {pool} are down or gone"
     return None
 
 
-def _removed(request: Request, pool: str, present: set[str]) -> int:
+def _removed(request: Request, pool: str) -> int:
     """Nodes that the census still counts and that are gone because this daemon scaled them away."""
-    mine = [e for e in request.snapshot.history if e.state is EntryState.CONFIRMED and request.since(e.admission.at) < 3600.0]
-    actions = [e.admission.decision.action for e in mine]
-    return len({n for a in actions if isinstance(a, ScalePool) and a.pool == pool for n in a.remove} - present)
+    mine = (a for e, a in request.index.scaled_away if a.pool == pool and request.since(e.admission.at) < 3600.0)
+    return len({node for action in mine for node in action.remove} - request.index.nodes.keys())
 
 
 def tripped_at(snapshot: Snapshot, limits: Limits) -> float | None:
     """When the breaker tripped, or None: latched over restarts until a person resets it, however long that takes."""
-    reset = max((o.at for o in snapshot.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
+    resets = (o.at for o in snapshot.orders if o.kind is OrderKind.RESET_BREAKER)
+    reset = max((at for at in resets if at <= snapshot.now), default=float("-inf"))  # a clock went back: not one of the future
     if snapshot.breaker_at is not None and snapshot.breaker_at > reset:
         return snapshot.breaker_at
     bad = [e for e in snapshot.history if e.state in BAD and touched(e) and e.changed_at > reset]
@@ -59,7 +58,7 @@ def breaker(request: Request) -> Refusal:
 def alone(request: Request) -> Refusal:
     """One action in flight per target, no two for one target in one cycle, and no opposed pair (I20)."""
     mine = target(request.action)
-    in_flight = [e.admission.decision.action for e in request.others() if e.state in OPEN]
+    in_flight = [e.admission.decision.action for e in request.others(request.index.in_flight)]
     if any(target(action) == mine for action in in_flight):
         return Deny.IN_FLIGHT, f"an action on {mine} is not judged yet"
     for action in (*in_flight, *(d.action for d in request.earlier)):
@@ -72,9 +71,9 @@ def alone(request: Request) -> Refusal:
 def cooled(request: Request) -> Refusal:
     """Leave a target alone for a while after an action, longer before something destructive (I14)."""
     mine = target(request.action)
-    for entry in request.others():
+    for entry in request.others(request.index.by_target.get(mine, ())):
         wait, passed = rest_s(request, entry), request.since(entry.admission.at)
-        if target(entry.admission.decision.action) == mine and passed < wait:
+        if passed < wait:
             return Deny.COOLDOWN, f"{mine} was changed {passed:.0f} s ago; {wait:.0f} s must pass"
     return None
 
@@ -101,10 +100,8 @@ def within_blast_radius(request: Request) -> Refusal:
     if not request.destructive:
         return None
     limits, cluster = request.limits, request.snapshot.cluster
-    recent = [e.admission.decision for e in request.others() if request.since(e.admission.at) < limits.window_s]
-    spent: list[Decision] = [*recent, *request.earlier, request.decision]
-    damages = [blast(decision.action, cluster) for decision in spent]
-    mine = damages[-1]
+    spent, mine = _spent(request), blast(request.action, cluster)
+    damages = [damage for _, damage in spent]
     window = f"within {limits.window_s:.0f} s"
     allowed = max(1, int(limits.nodes_ratio * len(cluster.nodes)))
     nodes = frozenset[str]().union(*(damage.nodes for damage in damages))
@@ -113,8 +110,17 @@ def within_blast_radius(request: Request) -> Refusal:
     over = _over(damages, limits) if mine.jobs or mine.gpus else ""
     if over:
         return Deny.BLAST_RADIUS, f"{over} {window}"
-    shared = _shared(request, spent, damages)
+    shared = _shared(request, spent, mine)
     return (Deny.BUDGET_SPENT, f"{shared} {window}") if shared else None
+
+
+def _spent(request: Request) -> list[Damage]:
+    """By which policy what is taken away: within the window, earlier in this cycle, and by this very decision."""
+    past, cluster = request.index.damage, request.snapshot.cluster
+    recent = [(e, damage) for e, damage in past if request.since(e.admission.at) < request.limits.window_s]
+    kept = {entry.admission.id for entry in request.others(entry for entry, _ in recent)}
+    spent = [(e.admission.decision.policy, damage) for e, damage in recent if e.admission.id in kept]
+    return spent + [(one.policy, blast(one.action, cluster)) for one in (*request.earlier, request.decision)]
 
 
 def _over(damages: list[Blast], limits: Limits) -> str:
@@ -125,15 +131,14 @@ def _over(damages: list[Blast], limits: Limits) -> str:
     return next((f"{n} {what} disrupted, {cap} allowed" for what, n, cap in counts if n > cap), "")
 
 
-def _shared(request: Request, spent: list[Decision], damages: list[Blast]) -> str:
+def _shared(request: Request, spent: list[Damage], mine: Blast) -> str:
     """Which tenant or policy would take more than its share of the damage."""
-    limits, mine = request.limits, damages[-1]
-    policy = request.decision.policy
-    by_policy = {job for d, damage in zip(spent, damages, strict=True) if d.policy == policy for job in damage.jobs}
+    limits, policy = request.limits, request.decision.policy
+    by_policy = {job for whose, damage in spent if whose == policy for job in damage.jobs}
     if mine.jobs and len(by_policy) > limits.policy_jobs:
         return f"{len(by_policy)} jobs disrupted by {policy}, {limits.policy_jobs} allowed"
     for tenant in sorted(mine.tenants):
-        jobs = {job for damage in damages if tenant in damage.tenants for job in damage.jobs}
+        jobs = {job for _, damage in spent if tenant in damage.tenants for job in damage.jobs}
         if len(jobs) > limits.tenant_jobs:
             return f"{len(jobs)} jobs of {tenant} disrupted, {limits.tenant_jobs} allowed"
     return ""
@@ -142,8 +147,8 @@ def _shared(request: Request, spent: list[Decision], damages: list[Blast]) -> st
 def seldom_evicted(request: Request) -> Refusal:
     """A job is not evicted again and again."""
     hurt = blast(request.action, request.snapshot.cluster).jobs
-    for job in request.snapshot.cluster.jobs:
+    for job in (job for job in request.snapshot.cluster.jobs if job.id in hurt) if hurt else ():
         times = sum(request.since(at) < DAY_S for at in job.evictions)
-        if job.id in hurt and times >= request.limits.evictions_per_day:
+        if times >= request.limits.evictions_per_day:
             return Deny.BUDGET_SPENT, f"{job.id} was evicted {times} times within a day"
     return None

@@ -145,10 +145,7 @@ def unprotected(request: Request) -> Refusal:
     hurt = victims(action, cluster)
     touched = blast(action, cluster).nodes | {target(action).partition("/")[2]}
     touched |= {name for job in hurt for name in (job.id, job.name, job.tenant, *job.nodes) if name}
-    names |= {name for job in cluster.jobs if job.protected for name in (job.id, job.name)}
-    names |= {node.name for node in cluster.nodes if node.protected}
-    names |= {service.name for service in cluster.services if service.protected}
-    hit = names & touched
+    hit = (names | request.index.protected) & touched
     return (Deny.PROTECTED, f"{', '.join(sorted(hit))} is protected") if hit else None
 
 

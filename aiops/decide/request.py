@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
-from aiops.action import Action, Decision, Deny, Entry, EntryState, Mode, OrderKind, Outcome, destructive, target
+from aiops.action import Action, Decision, Deny, Entry, Mode, OrderKind, destructive, target
 from aiops.codec import digest
+from aiops.decide.index import Index
 from aiops.decide.limits import Limits
 from aiops.model import Job, Node, Reservation
 from aiops.snapshot import Snapshot
@@ -19,16 +20,21 @@ VOLATILE = ("version", "lost_gpu_s", "checkpoint", "reason", "fence")  # change 
 class Request:
     """A decision before the gates.
 
-    `earlier` and `ledger` are the decisions before it in this cycle and their holds. `resends` is the id of the entry that
-    it sends once more, '' for a new decision.
+    `index` is the snapshot, ready for lookups. `earlier` and `ledger` are the decisions before it in this cycle and their
+    holds. `resends` is the id of the entry that it sends once more, '' for a new decision.
     """
 
     decision: Decision
-    snapshot: Snapshot
+    index: Index
     limits: Limits
     earlier: tuple[Decision, ...] = ()
     ledger: tuple[Reservation, ...] = ()
     resends: str = ""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the decision was made on."""
+        return self.index.snapshot
 
     @property
     def action(self) -> Action:
@@ -42,13 +48,11 @@ class Request:
 
     def job(self) -> Job | None:
         """The job that the action names, as this snapshot sees it."""
-        name = getattr(self.action, "job", None)
-        return next((job for job in self.snapshot.cluster.jobs if job.id == name), None)
+        return self.index.jobs.get(getattr(self.action, "job", ""))
 
     def node(self) -> Node | None:
         """The node that the action names, as this snapshot sees it."""
-        name = getattr(self.action, "node", None)
-        return next((node for node in self.snapshot.cluster.nodes if node.name == name), None)
+        return self.index.nodes.get(getattr(self.action, "node", ""))
 
     def ordered(self, kind: OrderKind) -> bool:
         """Whether an operator's order of this kind holds for everything, this policy or this target."""
@@ -56,19 +60,13 @@ class Request:
         names = ("", "*", self.decision.policy, kind_and_name, kind_and_name.partition("/")[2])
         return any(order.kind is kind and order.target in names for order in self.snapshot.orders)
 
-    def others(self) -> Iterator[Entry]:
-        """Recorded entries that may have touched something, without the one that is sent again."""
-        return (e for e in self.snapshot.history if e.admission.id != self.resends and touched(e))
+    def others(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """These recorded entries, without the one that is sent again."""
+        return (entry for entry in entries if entry.admission.id != self.resends)
 
     def since(self, at: float) -> float:
         """Seconds that surely passed since `at`: a wall clock that jumped ahead does not count as time passed (I15)."""
         return self.snapshot.now - at - abs(self.snapshot.wall_step_s)
-
-
-def touched(entry: Entry) -> bool:
-    """False where the ledger proves that an entry had no effect: it expired unsent, or the cluster refused it."""
-    refused = entry.receipt is not None and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED)
-    return not (entry.state is EntryState.EXPIRED or (entry.state is EntryState.FAILED and refused))
 
 
 def plan_hash(action: Action) -> str:

@@ -126,16 +126,23 @@ def whole(trace: Trace, limits: Limits) -> Broken:
 
 
 def unbroken(trace: Trace, limits: Limits) -> Broken:
-    """I13: once tripped, nothing destructive until a person resets the breaker."""
-    refused = (Outcome.STALE, Outcome.UNSUPPORTED)
-    counted = [e for e in trace.entries if e.state in BAD and not (e.receipt and e.receipt.outcome in refused)]
-    bad = sorted(entry.changed_at for entry in counted)
-    for seen, admission in _destructive(trace):
+    """I13: once tripped, nothing destructive until a person resets the breaker; in the order of cycles, not of the clock."""
+    failed: list[float] = []
+    by_id = {entry.admission.id: entry for entry in trace.entries}
+    for seen, decided in trace.cycles:
+        failed += (seen.now for one in decided.transitions if one.state in BAD and _counts(by_id[one.id]))
         reset = max((o.at for o in seen.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
-        before = [at for at in bad if reset < at < seen.now]
-        runs = zip(before, before[limits.breaker_failures - 1 :], strict=False)
-        if any(last - first < limits.window_s - 60.0 for first, last in runs):
-            yield admission.id, "after the breaker had tripped"
+        since = [at for at in failed if at > reset]
+        runs = zip(*(since[i:] for i in range(limits.breaker_failures)), strict=False)
+        if any(max(run) - min(run) < limits.window_s - 60.0 for run in runs):
+            hurt = (a for a in decided.admissions if a.permitted and destructive(a.decision.action))
+            yield from ((admission.id, "after the breaker had tripped") for admission in hurt)
+        sent = (by_id[a.id] for a in decided.admissions if a.permitted and a.id in by_id)
+        failed += (seen.now for e in sent if e.verdict is None and e.attempts == 1 and e.state in BAD and _counts(e))
+
+
+def _counts(entry: Entry) -> bool:
+    return not (entry.receipt and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED))
 
 
 def cooled(trace: Trace, limits: Limits) -> Broken:

@@ -11,15 +11,14 @@ from dataclasses import replace
 
 from aiops.action import Decision, Effect, Entry, EntryState, Outcome, Restorable, Rollback, ScaleService, Verdict
 from aiops.decide.admit import still_permitted
+from aiops.decide.index import OPEN, Index
 from aiops.decide.limits import Limits
 from aiops.snapshot import Snapshot, Transition
-
-OPEN = (EntryState.INTENT, EntryState.SENT)
 
 
 def settle(snapshot: Snapshot, limits: Limits) -> tuple[tuple[Transition, ...], tuple[str, ...]]:
     """Transitions of the open entries that can be judged now, and ids of open entries that may be sent once more."""
-    transitions, again = [], []
+    transitions, again, index = [], [], Index(snapshot)
     now = snapshot.now - abs(snapshot.wall_step_s)  # a clock that jumped ahead ends no deadline early (I15)
     for entry in (e for e in snapshot.history if e.state in OPEN):
         effect = snapshot.effects.get(entry.admission.id, Effect.UNREADABLE)
@@ -27,7 +26,7 @@ def settle(snapshot: Snapshot, limits: Limits) -> tuple[tuple[Transition, ...], 
         if state is not None:
             verdict = Verdict(id=entry.admission.id, at=snapshot.now, effect=effect, detail=detail)
             transitions.append(Transition(id=entry.admission.id, state=state, verdict=verdict))
-        elif resendable(entry, effect, snapshot.epoch, limits) and still_permitted(snapshot, limits, entry):
+        elif resendable(entry, effect, snapshot.epoch, limits) and still_permitted(index, limits, entry):
             again.append(entry.admission.id)
     return tuple(transitions), tuple(again)
 

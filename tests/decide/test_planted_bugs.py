@@ -12,8 +12,19 @@ import pytest
 from lying_world import World, drain, preempt, scale, wish_for
 
 from aiops import loop
-from aiops.action import ConfirmHold, Decision, Effect, EntryState, HoldCapacity, Mode, OrderKind, ReserveBandwidth, Rollback
-from aiops.decide import admit, blast, budgets, core, gates, holds, request, reserve, settle
+from aiops.action import (
+    ConfirmHold,
+    Decision,
+    Effect,
+    Entry,
+    EntryState,
+    HoldCapacity,
+    Mode,
+    OrderKind,
+    ReserveBandwidth,
+    Rollback,
+)
+from aiops.decide import admit, blast, budgets, core, gates, holds, index, request, reserve, settle
 from aiops.decide.admit import GATES
 from aiops.loop import act as loop_act
 from aiops.model import Batch, Forecast, HoldState, NodeState
@@ -336,7 +347,7 @@ def _asks_nobody(snapshot: Snapshot, policies: Any) -> Any:
 
 
 def _one_by_one(snapshot: Snapshot, limits: Any, decisions: Any) -> Any:
-    return admit._in_order(snapshot, limits, tuple(decisions), {})
+    return admit._in_order(index.Index(snapshot), limits, tuple(decisions), {})
 
 
 def _approved_by_count(req: request.Request) -> request.Refusal:
@@ -394,8 +405,8 @@ def _record_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("aiops.store.memory.MemoryStore.advance", lambda self, id, state, at, result=None: None)
 
 
-def _confirmed_only(self: request.Request) -> Any:
-    return (e for e in self.snapshot.history if e.state is EntryState.CONFIRMED)
+def _confirmed_only(entry: Entry) -> bool:
+    return entry.state is EntryState.CONFIRMED
 
 
 def _never_expires(one: Any, now: float, forecasts: Any) -> HoldState:
@@ -443,7 +454,7 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
      too_soon_by_a_wrong_clock, "I14"),
     ("no budget", without("within_blast_radius"), many_jobs, "I10"),
     ("no node budget", without("within_blast_radius"), many_nodes, "I10"),
-    ("budget forgets what is in flight", put(request.Request, "others", _confirmed_only), many_jobs_in_flight, "I10"),
+    ("budget forgets what is in flight", put(index, "touched", _confirmed_only), many_jobs_in_flight, "I10"),
     ("no cap on evictions of a job", without("seldom_evicted"), again_and_again, "I10"),
     ("half a plan goes", put(core, "admit", _one_by_one), half_a_plan, "I12"),
     ("preempts without a proof", without("proven"), no_proof, "I9"),
