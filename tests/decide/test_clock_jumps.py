@@ -1,4 +1,4 @@
-"""A wall clock that jumps ends no rest early and is not forgotten by a restart (I14, I15); found by the long stateful campaign."""
+"""A wall clock that jumps ends no rest early and is not forgotten by a restart (I14, I15): what the stateful campaign found."""
 
 import pytest
 from lying_world import World, drain, scale

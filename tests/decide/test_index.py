@@ -1,4 +1,4 @@
-"""The lookups that the gates share give what a walk over the whole snapshot gives, on whatever histories the lying world leaves."""
+"""The lookups that the gates share give what a walk over the whole snapshot gives, on whatever the lying world leaves."""
 
 import random
 
