@@ -34,7 +34,8 @@ class LastValue:
         """(q, steps) last value plus error quantiles; ValueError where no value is known."""
         last, age = known(history.values)
         window, until = int(RECENT_S / history.step_s), history.values[: len(history.values) - age]
-        errors = [lagged_errors(until, h, window) for h in range(1, steps + 1)]
+        most = max(steps, len(until) // 2)  # a level that is `age` steps old has had that much longer to change
+        errors = [lagged_errors(until, min(h + age, most), window) for h in range(1, steps + 1)]
         band = last + np.stack([error_quantiles(e, quantiles) for e in errors], axis=1)
         return settle_band(band, history.values)
 

@@ -17,7 +17,7 @@ from aiops.forecast.bands import settle_band, stretch
 from aiops.forecast.calibration import Settled, Track, settle
 from aiops.forecast.experts import BOOST, NAMES, rule_bands
 from aiops.forecast.features import DAY_S, Described, describe
-from aiops.forecast.gate import fallback, refusal
+from aiops.forecast.gate import fallback, patience, refusal, unready
 from aiops.forecast.panel import grid_of, times_of
 from aiops.forecast.regression import MAX_ROWS, TRAIN_DAYS, Trained, anchors_for, at_quantiles, join, take, train, truths_at
 from aiops.model import Floats, Forecast, Series
@@ -28,8 +28,6 @@ GROWTH = 1.12
 
 TRACK_DAYS = 4.0
 TRACK_PER_DAY = 144
-STALE_STEPS = 6
-MIN_POINTS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +149,18 @@ def _at(origin: float, lines: Sequence[_Line], models: Sequence[tuple[float, Tra
         return
     trained = next((model for time, model in reversed(models) if time <= origin), None)
     columns = [int(np.floor((origin - line.grid.start) / ask.step_s + 1e-9)) for line in started]
-    columns = [min(c, len(line.grid.values) - 1 + STALE_STEPS) for c, line in zip(columns, started, strict=True)]
+    columns = [min(c, _latest(line.grid.values)) for c, line in zip(columns, started, strict=True)]
     track = _track([_gather(line, c, ask) for line, c in zip(started, columns, strict=True)], columns, ask)
     views = [_view(line, c, origin, (trained, ask)) for line, c in zip(started, columns, strict=True)]
     now = np.array([line.seen.now[min(c, len(line.bands) - 1)] for line, c in zip(started, columns, strict=True)])
     settled = settle(track, np.stack([bands for _, bands in views]), now)
     for index, (grid, _) in enumerate(views):
         yield row(grid, origin, (settled, index), ask)
+
+
+def _latest(values: Floats) -> int:
+    """The last column of a series that ends with `values` at which it matters how long ago that was."""
+    return len(values) + patience(np.flatnonzero(np.isfinite(values)))
 
 
 def _view(line: _Line, column: int, origin: float, by: tuple[Trained | None, Ask]) -> tuple[Grid, Floats]:
@@ -211,7 +214,7 @@ def row(history: Grid, origin: float, at: tuple[Settled, int], ask: Ask) -> Fore
     """The settled band of one series as a record: all steps, the asked quantiles, who spoke, whether it may be acted upon."""
     settled, index = at
     times = origin + ask.step_s * np.arange(1, ask.steps + 1, dtype=np.float64)
-    reason = _unusable(history, settled.bands[index])
+    reason = unready(history.values) or ("" if np.isfinite(settled.bands[index]).all() else "no band")
     if reason:
         band, model = fallback(history, ask.steps, ask.quantiles), f"last_value(fallback: {reason})"
         skill = coverage = None
@@ -231,15 +234,6 @@ def row(history: Grid, origin: float, at: tuple[Settled, int], ask: Ask) -> Fore
         coverage=coverage,
         refused=reason or None,
     )
-
-
-def _unusable(history: Grid, band: Floats) -> str:
-    known = np.flatnonzero(np.isfinite(history.values))
-    if len(known) < MIN_POINTS:
-        return f"{len(known)} points"
-    if len(history.values) - 1 - known[-1] >= STALE_STEPS:
-        return "no recent point"
-    return "" if np.isfinite(band).all() else "no band"
 
 
 def _or_none(value: float) -> float | None:
