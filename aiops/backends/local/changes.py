@@ -29,7 +29,7 @@ from aiops.action import (
     TuneJob,
     Uncordon,
 )  # fmt: skip
-from aiops.backends.local import jobs
+from aiops.backends.local import holds, jobs
 from aiops.backends.local.preconditions import HoldAction, JobAction, LinkAction, View, share_key
 from aiops.backends.local.state import HoldRecord, NodeRecord, ShareRecord, State
 from aiops.model import JobState, NodeState
@@ -86,7 +86,8 @@ def _change_job(state: State, action: JobAction, by: str, view: View) -> State:
                 to_nodes=action.to_nodes if isinstance(action, Migrate) else (),
                 to_gpus=action.to_gpus if isinstance(action, Migrate) else (),
             )  # fmt: skip
-            return jobs.stop(state, going, view.settings.jobs[job.id].kill_wait, view.now)
+            hold = action.bind_to if isinstance(action, Preempt) else ""
+            return jobs.stop(state, going, view.settings.jobs[job.id].kill_wait, view.now, hold)
 
 
 def _change_hold(state: State, action: HoldAction, by: str, now: float) -> State:
@@ -97,8 +98,12 @@ def _change_hold(state: State, action: HoldAction, by: str, now: float) -> State
                 fence=action.fence,
                 nodes=action.nodes,
                 gpus=action.gpus,
-                expires_at=now + action.ttl_s,
+                expires_at=now + min(action.ttl_s, holds.CAP_S),
                 by=by,
+                since=now,
+                hard_cap_at=now + holds.CAP_S,
+                cpu_cores=action.cpu_cores,
+                bandwidth_bytes_per_s=action.bandwidth_bytes_per_s,
             )
             fences = {**state.fences, action.hold: action.fence}
             return replace(state, holds={**state.holds, action.hold: record}, fences=fences)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from aiops.backends.local import place
 from aiops.backends.local.declare import ClusterSpec, JobSpec
-from aiops.backends.local.state import JobRecord, Phase, State, Unit
+from aiops.backends.local.holds import owned_by
+from aiops.backends.local.state import HoldRecord, JobRecord, Phase, State, Unit
 from aiops.model import JobState, Node
 
 TERMINAL = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
@@ -71,7 +72,7 @@ def plan(state: State, spec: ClusterSpec, nodes: tuple[Node, ...], now: float) -
     """With queued jobs started in order; a job that must wait for GPUs lets none behind it overtake onto GPUs."""
     waiting = [job for job in state.jobs.values() if job.state is JobState.QUEUED and job.id in spec.jobs]
     blocked = False
-    for gang in _gangs(waiting, spec):
+    for gang in _gangs(waiting, spec, list(state.holds.values())):
         wants_gpus = any(spec.jobs[job.id].gpus for job in gang)
         if blocked and wants_gpus:
             continue
@@ -84,10 +85,17 @@ def plan(state: State, spec: ClusterSpec, nodes: tuple[Node, ...], now: float) -
 _NO_ROOM = "waits for capacity"
 
 
-def _gangs(waiting: list[JobRecord], spec: ClusterSpec) -> list[list[JobRecord]]:
-    """Groups that start together, first the ones on the move, then by priority, submit time and name."""
+def _gangs(waiting: list[JobRecord], spec: ClusterSpec, held: list[HoldRecord]) -> list[list[JobRecord]]:
+    """Groups that start together: first those on the move, then those that capacity is held for (nobody else may have it),
+    then by priority, submit time and name.
+    """
+
+    def rank(job: JobRecord) -> tuple[bool, bool, int, float, str]:
+        promised = any(owned_by(hold, f"job/{job.id}") for hold in held)
+        return not job.to_nodes, not promised, -spec.jobs[job.id].priority, job.submitted_at, job.id
+
     groups: dict[str, list[JobRecord]] = {}
-    for job in sorted(waiting, key=lambda job: (not job.to_nodes, -spec.jobs[job.id].priority, job.submitted_at, job.id)):
+    for job in sorted(waiting, key=rank):
         gang = spec.jobs[job.id].gang
         groups.setdefault(f"gang/{gang}" if gang else f"job/{job.id}", []).append(job)
     return list(groups.values())
@@ -159,10 +167,10 @@ def _over_quota(state: State, spec: ClusterSpec, job: JobRecord) -> bool:
     return used + wanted.gpus > spec.queues[queue].quota_gpus
 
 
-def stop(state: State, job: JobRecord, kill_wait_s: float, now: float) -> State:
-    """With the job's unit told to end now; `job` says what comes after (`then`)."""
+def stop(state: State, job: JobRecord, kill_wait_s: float, now: float, frees_for: str = "") -> State:
+    """With the job's unit told to end now; `job` says what comes after (`then`), `frees_for` the hold that waits for it."""
     unit = state.units.get(job.unit)
     if unit is None:
         return state.with_job(_next(job, job.then or JobState.QUEUED, job.reason, now))
-    ending = replace(unit, phase=Phase.STOPPING, term_at=now, kill_at=now + kill_wait_s)
+    ending = replace(unit, phase=Phase.STOPPING, term_at=now, kill_at=now + kill_wait_s, frees_for=frees_for)
     return state.with_unit(ending).with_job(replace(job, state=JobState.STOPPING))

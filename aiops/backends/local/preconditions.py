@@ -32,9 +32,9 @@ from aiops.action import (
     TuneJob,
     Uncordon,
 )  # fmt: skip
-from aiops.backends.local import place
+from aiops.backends.local import holds, place
 from aiops.backends.local.declare import LocalSettings
-from aiops.backends.local.state import JobRecord, State
+from aiops.backends.local.state import HoldRecord, JobRecord, Phase, State
 from aiops.model import Checkpoint, JobState, Link, Node
 
 JobAction = RequestCheckpoint | Preempt | Requeue | Suspend | Resume | Migrate | LendQueue | TuneJob
@@ -208,12 +208,21 @@ def _hold_refusal(state: State, action: HoldAction, view: View) -> Refusal | Non
             want = place.Want(owner=f"hold/{action.hold}", gpus=action.gpus, cpu_cores=action.cpu_cores, nodes=action.nodes)
             claims = place.taken(state, leaving=False)  # what a victim is about to free may be bound before others see it
             others = [row for name, row in state.holds.items() if name != action.hold]
-            fits = place.choose(want, view.nodes, claims, others)
-            return None if fits else (Outcome.STALE, "the capacity is no longer free")
+            if not place.choose(want, view.nodes, claims, others):
+                return Outcome.STALE, "the capacity is no longer free"
+            wished = action.bandwidth_bytes_per_s.items()
+            found = (_no_room(state, link, (action.owner, action.hold), rate, view) for link, rate in wished)
+            return next((problem for problem in found if problem is not None), None)
         case ConfirmHold() | ReleaseHold():
             if hold is None or hold.fence != action.fence or (hold.expires_at <= view.now and not hold.confirmed):
                 return Outcome.STALE, f"hold {action.hold} with fence {action.fence} is not live"
-            return None
+            return _awaited(state, action, hold) if isinstance(action, ConfirmHold) else None
+
+
+def _awaited(state: State, action: ConfirmHold, hold: HoldRecord) -> Refusal | None:
+    """A hold on what a victim still uses is no reservation yet."""
+    still = [unit for unit in state.units.values() if unit.phase is Phase.STOPPING and unit.frees_for == action.hold]
+    return (Outcome.STALE, f"{still[0].owner} still uses {', '.join(hold.nodes)}: it has not ended yet") if still else None
 
 
 def _link_refusal(state: State, action: LinkAction, view: View) -> Refusal | None:
@@ -226,20 +235,24 @@ def _link_refusal(state: State, action: LinkAction, view: View) -> Refusal | Non
             found = known.bytes_per_s if known else None
             return None if found == action.was else (Outcome.STALE, f"cap is {found}, not {action.was}")
         case ReserveBandwidth():
-            return _reserve_refusal(state, action, view)
+            return _no_room(state, action.link, (action.owner, ""), action.bytes_per_s, view)
         case ReleaseBandwidth():
             known = state.guarantees.get(share_key(action.link, action.owner))
             return None if known else (Outcome.STALE, f"{action.owner} has no guarantee on {action.link}")
 
 
-def _reserve_refusal(state: State, action: ReserveBandwidth, view: View) -> Refusal | None:
-    for name in lineage(action.link, view.links):
-        link = next(link for link in view.links if link.name == name)
-        below = [
-            row for key, row in state.guarantees.items() if name in lineage(row.link, view.links) and row.owner != action.owner
-        ]
-        if sum(row.bytes_per_s for row in below) + action.bytes_per_s > link.capacity_bytes_per_s:
-            return Outcome.STALE, f"{name} has no {action.bytes_per_s:g} bytes/s left"
+def _no_room(state: State, link: str, who: tuple[str, str], bytes_per_s: float, view: View) -> Refusal | None:
+    """STALE where a link, or one above it, has too little left beside guarantees and holds of others; `who`: owner, hold."""
+    capacity = {one.name: one.capacity_bytes_per_s for one in view.links}
+    if link not in capacity:
+        return Outcome.STALE, f"link {link} does not exist"
+    others = {name: hold for name, hold in state.holds.items() if name != who[1]}
+    for name in lineage(link, view.links):
+        below = {one for one in capacity if name in lineage(one, view.links)}
+        promised = sum(row.bytes_per_s for row in state.guarantees.values() if row.link in below and row.owner != who[0])
+        held = sum(holds.bandwidth(others, one, who[0]) for one in below)
+        if promised + held + bytes_per_s > capacity[name]:
+            return Outcome.STALE, f"{name} has no {bytes_per_s:g} bytes/s left"
     return None
 
 

@@ -49,6 +49,7 @@ class Unit:
     term_at: float | None = None
     kill_at: float | None = None
     why: str = ""
+    frees_for: str = ""  # the hold that what it frees is bound to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,10 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRecord:
-    """Capacity bound to an owner; the ledger proper is in `decide/reserve.py`, this is what the cluster was told."""
+    """Capacity bound to an owner; the ledger proper is in `decide/reserve.py`, this is what the cluster was told.
+
+    While victims drain for it, `expires_at` moves on, never past `hard_cap_at`.
+    """
 
     owner: str
     fence: int
@@ -118,6 +122,10 @@ class HoldRecord:
     expires_at: float
     confirmed: bool = False
     by: str = ""
+    since: float = 0.0
+    hard_cap_at: float = 0.0
+    cpu_cores: float = 0.0
+    bandwidth_bytes_per_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,8 @@ def _waiting(row: ServiceRecord, now: float) -> ServiceRecord:
 
 
 def _hold(hold: HoldRecord, by: float) -> HoldRecord:
-    return hold if hold.confirmed else replace(hold, expires_at=hold.expires_at + by)
+    moved = replace(hold, since=hold.since + by, hard_cap_at=hold.hard_cap_at + by)
+    return moved if hold.confirmed else replace(moved, expires_at=hold.expires_at + by)
 
 
 def _unit(unit: Unit, by: float) -> Unit:

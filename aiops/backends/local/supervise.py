@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiops import codec
 from aiops.backends import checkpoint, disk
-from aiops.backends.local import drain, endpoints, jobs, machine, services, steady
+from aiops.backends.local import drain, endpoints, holds, jobs, machine, services, steady
 from aiops.backends.local.bell import Bell, ring
 from aiops.backends.local.cgroups import Cgroups
 from aiops.backends.local.declare import Health, LocalSettings, Run
@@ -124,8 +124,7 @@ class Supervisor:
         return state
 
     def _planned(self, state: State, nodes: tuple[Node, ...], now: float) -> State:
-        holds = {name: hold for name, hold in state.holds.items() if hold.expires_at > now}
-        state = replace(state, holds=holds) if len(holds) != len(state.holds) else state
+        state = holds.step(state, now)
         state = drain.step(state, self.settings.jobs, nodes, self._speaking(state), now)
         for name, spec in self.settings.services.items():
             state = services.plan(state, name, spec, nodes, now)

@@ -150,7 +150,7 @@ def test_what_a_victim_frees_can_be_bound_before_it_is_gone(make: Make) -> None:
     assert do(stage, hold(), "a3") is Outcome.DONE
     stage.offset = 61.0
     stage.until(lambda cluster: not stage.living())
-    assert do(stage, ConfirmHold(hold="h", fence=1), "a4") is Outcome.STALE  # 30 s were too short for this victim
+    assert do(stage, ConfirmHold(hold="h", fence=1), "a4") is Outcome.STALE  # this victim did not leave for it, nor in time
 
 
 # -- freeze, tune, requeue ---------------------------------------------------------------------------------------------
