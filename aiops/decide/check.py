@@ -1,14 +1,15 @@
 """The invariants of safety.md as one pure function over what a run left behind.
 
-Every stateful test, simulation and crash run ends with it, and it can run in production, for it only reads. What cannot be
-seen in records is kept elsewhere; `docs/safety.md` says where.
+Every stateful test, simulation and crash run ends with it, and it can run in production, for it only reads. Records of
+decisions show 25 of the 30; for I6, I23 to I26 and the whole of I30 the trace brings how to decide again and what was seen at
+the doors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from aiops.decide import rules_damage, rules_moment, rules_record
+from aiops.decide import rules_damage, rules_doors, rules_moment, rules_record
 from aiops.decide.limits import Limits
 from aiops.decide.trace import EffectRecord, Trace, Violation
 
@@ -24,6 +25,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("I18", rules_record.observing), ("I19", rules_record.judged), ("I20", rules_record.one_at_a_time),
     ("I21", rules_damage.conserved), ("I22", rules_damage.unprotected), ("I28", rules_damage.in_scope),
     ("I27", rules_moment.measured), ("I29", rules_damage.approved), ("I30", rules_moment.answered),
+    ("I6", rules_doors.no_bolder), ("I23", rules_doors.audited), ("I24", rules_doors.idempotent),
+    ("I25", rules_doors.delivered), ("I26", rules_doors.kept),
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from aiops.action import ScaleService, target
+from aiops.codec import encode
 from aiops.decide.limits import Limits
 from aiops.decide.trace import Trace
 from aiops.model import Series, Service
@@ -66,8 +67,10 @@ def _loads(seen: Snapshot, service: Service) -> list[Series]:
 
 
 def answered(trace: Trace, limits: Limits) -> Broken:
-    """I30, what of it records show: every wish has its answer, in order, under the id that a replay gives it again."""
+    """I30: every wish has its answer, in order, under its id; and a replay gives the same bytes."""
     for seen, decided in trace.cycles:
         asked = [(f"{seen.id}-{number}", decision) for number, decision in enumerate(decided.decisions)]
         if [(a.id, a.decision) for a in decided.admissions] != asked:
             yield seen.id, f"{len(asked)} wishes, {len(decided.admissions)} answers, or another order"
+        if trace.again is not None and encode(trace.again(seen)) != encode(decided):
+            yield seen.id, "deciding again gives other bytes"

@@ -29,7 +29,7 @@ from aiops.decide.admit import GATES
 from aiops.loop import act as loop_act
 from aiops.model import Batch, Forecast, HoldState, NodeState
 from aiops.snapshot import Snapshot
-from policies import prescale
+from policies import outlook, prescale
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Scene = Callable[[World], None]
@@ -423,8 +423,8 @@ def _sends_whatever_is_open(house: Any, snapshot: Snapshot, decided: Any) -> int
     return loop_act(house, snapshot, decided)
 
 
-def _silence_is_zero(series: Any, now: float, rule: Any) -> tuple[float, float]:
-    return 0.0, 0.0
+def _silence_is_zero(*asked: Any) -> tuple[float, float, float]:
+    return 0.0, 0.0, 0.0
 
 
 def _resend_any(entry: Any, effect: Effect, epoch: int, limits: Any) -> bool:
@@ -482,7 +482,7 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
     ("record lost before the call", _record_nothing, record_is_lost, "I2"),
     ("sends what is open without a look", put(loop, "act", _sends_whatever_is_open), long_unread, "I7"),
     ("a resend reaches a namesake", put(settle, "still_permitted", lambda *args: True), namesake, "I8"),
-    ("silence is zero load", both(put(prescale, "now_and_peak", _silence_is_zero), without("fresh")), load_went_silent, "I27"),
+    ("silence is zero load", both(put(outlook, "now_and_peak", _silence_is_zero), without("fresh")), load_went_silent, "I27"),
     ("refusals are not recorded", put(core, "admit", _answers_only_yes), under_kill, "I30"),
 ]  # fmt: skip
 
