@@ -1,6 +1,6 @@
 """Planted bugs that records of decisions alone do not show: I6, I23 to I26, and the replay of I30, each caught by name.
 
-The scenes run the real interface, delivery, store and policies; what goes through the doors is written down, and `check` reads it.
+The scenes run the real interface, delivery, store and policies; what passes the doors is written down, and `check` reads it.
 """
 
 import sys
@@ -50,7 +50,7 @@ def callers() -> tuple[Violation, ...]:
             Answer(at=house.clock.now(), caller="me", key=key, asked=body.decode(), status=got.status_code, told=got.text,
                    order=made)
         )  # fmt: skip
-    assert [one.status for one in answers][0] == 201
+    assert answers[0].status == 201
     orders = tuple(Kept(id=one.id, at=one.at) for one in store._orders.values())
     return at_doors(Doors(answers=tuple(answers), orders=orders))
 
