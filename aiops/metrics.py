@@ -64,6 +64,7 @@ _RANK = ("job_id", "run_id", "rank")
 _GPU_ROWS = (
     Metric("gpu_up", _G, "", "1 where the GPU answers, 0 where it was seen before and is lost.", _GPU, _I, _DOWN),
     Metric("gpu_info", _G, "", "Always 1; labels describe the GPU.", (*_GPU, "model", "driver", "pci_bus_id", "mig_profile")),
+    Metric("gpu_job_info", _G, "", "Always 1: a job that holds the GPU, or without one: nobody does.", (*_GPU, "hpc_job")),
     Metric("gpu_health_state", _G, "", "1 for the state that holds, else 0.", (*_GPU, "state"), _I, _NONE),
     Metric("gpu_utilization_ratio", _G, "ratio", "Share of time in which any kernel ran; coarse.", _GPU),
     Metric("gpu_engine_active_ratio", _G, "ratio", "Share of time in which the graphics or compute engine was active.", _GPU),

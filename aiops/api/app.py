@@ -16,6 +16,7 @@ from aiops.api import exposition, problem
 from aiops.api.auth import check_bind, load_tokens
 from aiops.api.guard import Guard
 from aiops.api.routes import (
+    attribution,
     cluster,
     decisions,
     events,
@@ -36,7 +37,22 @@ from aiops.clock import Clock
 from aiops.ports import Store
 from aiops.settings import Settings
 
-ROUTERS = (health, metrics, state, cluster, series, forecasts, keda, findings, incidents, decisions, orders, events, pages)
+ROUTERS = (
+    health,
+    metrics,
+    state,
+    cluster,
+    attribution,
+    series,
+    forecasts,
+    keda,
+    findings,
+    incidents,
+    decisions,
+    orders,
+    events,
+    pages,
+)
 COMPRESS_BYTES = 2048
 
 

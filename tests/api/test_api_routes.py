@@ -23,6 +23,7 @@ READS = [
     "/api/v1/forecasts/one?target=service_requests_per_second%7Bservice%3D%22chat%22%7D",
     "/api/v1/forecasts/history?target=service_requests_per_second%7Bservice%3D%22chat%22%7D",
     "/api/v1/findings", "/api/v1/findings/history", "/api/v1/findings/f-io", "/api/v1/decisions", "/api/v1/decisions/a-0",
+    "/api/v1/attribution",
     "/api/v1/entries", "/api/v1/reservations", "/api/v1/orders", "/api/v1/keda/chat", "/api/v1/openapi.json", "/",
 ]  # fmt: skip
 
