@@ -18,6 +18,7 @@ from aiops.errors import ConfigError, Temporary
 
 Object = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
+_TWO_BUDGETS = "more than one PodDisruptionBudget"  # the one 500 of the Eviction API that says no, and says it by no reason
 _POOL = 32  # a watch per kind and namespace, a cycle and a supervision; the client's own default is five per core
 _CONNECT_S = 2.0  # a server that does not accept within it is down or unroutable; the rest of `timeout` is for its answer
 
@@ -223,6 +224,6 @@ def _refused(code: int, data: bytes) -> Temporary:
         body = {}
     body = body if isinstance(body, dict) else {}
     message = str(body.get("message", ""))[:300]
-    if code in (500, 502, 504) and body.get("reason") not in ("InternalError",):
+    if code in (500, 502, 504) and _TWO_BUDGETS not in message:
         return Lost(f"{code}: {message}")
     return Refused(code, str(body.get("reason", "")), message)

@@ -52,6 +52,11 @@ class Desk:
 
     def write(self, place: Place, found: Object, annotations: Mapping[str, str | None], **rest: Any) -> Answer | None:
         """Patch what was read, if it is still that; None when done, STALE where somebody was faster."""
+        answer = self.written_to(place, found, annotations, **rest)
+        return answer if isinstance(answer, tuple) else None
+
+    def written_to(self, place: Place, found: Object, annotations: Mapping[str, str | None], **rest: Any) -> Object | Answer:
+        """As `write`, but gives the object as it is after it."""
         try:
             new = self.connection.patch(place.path, marks.guarded(found, annotations, **rest))
         except Refused as error:
@@ -61,7 +66,7 @@ class Desk:
         if not _holds(rest, new):
             return Outcome.UNKNOWN, "the server kept the mark of this action but not its change: something in between alters it"
         self.written.append((place.kind.path(place.namespace), str(new["metadata"]["resourceVersion"])))
-        return None
+        return new
 
 
 def _holds(asked: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -40,7 +40,7 @@ def change(desk: Desk, action: HoldAction) -> Answer:
     if refused is not None:
         return refused
     outcome, detail = _finish(desk, after, action.hold)
-    return (Outcome.DONE if outcome is Outcome.ALREADY else outcome), detail
+    return (Outcome.DONE, "") if outcome is Outcome.ALREADY else (outcome, detail)
 
 
 def present(desk: Desk, action: HoldAction) -> bool:

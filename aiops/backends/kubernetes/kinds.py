@@ -32,6 +32,8 @@ class Kind:
 
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods")
+POD_TEMPLATES = Kind("", "v1", "podtemplates")
+PROVISIONING = Kind("autoscaling.x-k8s.io", "v1", "provisioningrequests")
 CONFIG_MAPS = Kind("", "v1", "configmaps")
 LEASES = Kind("coordination.k8s.io", "v1", "leases")
 JOBS = Kind("batch", "v1", "jobs")

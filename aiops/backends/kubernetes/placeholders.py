@@ -54,7 +54,7 @@ def impose(desk: Desk, claim: Claim) -> str | None:
     """Create the claim's placeholders; None when all exist, else why the first one could not be made."""
     for index, room in enumerate(claim.rooms):
         try:
-            desk.connection.create(PODS.path(desk.settings.state_namespace), _pod(desk, claim, room, index))
+            desk.connection.create(PODS.path(desk.settings.state_namespace), pod(desk, claim, room, index))
         except Refused as error:
             if error.code != 409:
                 return f"placeholder {index + 1} of {len(claim.rooms)} was refused: {error}"
@@ -87,7 +87,8 @@ def _taints(desk: Desk) -> list[str]:
     return [name for name in desk.settings.gpu_resources if name[-1] not in "-/"]
 
 
-def _pod(desk: Desk, claim: Claim, room: Room, index: int) -> Object:
+def pod(desk: Desk, claim: Claim, room: Room, index: int) -> Object:
+    """One placeholder."""
     spec: Object = {
         "containers": [{
             "name": "placeholder", "image": desk.settings.placeholder_image, "securityContext": _RESTRICTED,

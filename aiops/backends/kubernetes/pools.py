@@ -1,7 +1,8 @@
 """Growing a pool of nodes before the load is there: placeholder pods of a whole node each, which the autoscaler makes room for.
 
 Their priority is below everybody's: real pods push them off the moment they come, and then nothing is left of them. A pool
-shrinks by the autoscaler alone, once its nodes are empty; asking for fewer nodes only takes placeholders back.
+shrinks by the autoscaler alone, once its nodes are empty; asking for fewer nodes only takes placeholders back. Where the
+settings name a provisioning class, the nodes are asked for by a ProvisioningRequest instead (`provisioning`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiops.action import Outcome, ScalePool
-from aiops.backends.kubernetes import account, picture, placeholders
+from aiops.backends.kubernetes import account, picture, placeholders, provisioning
 from aiops.backends.kubernetes.account import PoolRow
 from aiops.backends.kubernetes.desk import Answer, Desk
 from aiops.backends.kubernetes.kinds import NODES
@@ -40,6 +41,8 @@ def present(desk: Desk, action: ScalePool) -> bool:
     if row is None or desk.id not in row.by:
         return False
     lacking = action.nodes - len(_members(desk, action.pool))
+    if desk.settings.provisioning_class:
+        return row.by[0] != desk.id or lacking <= 0 or provisioning.stands(desk, _name(action.pool, row))
     return row.by[0] != desk.id or placeholders.imposed(desk, _name(action.pool, row)) >= lacking
 
 
@@ -66,6 +69,9 @@ def _finish(desk: Desk, action: ScalePool, row: PoolRow, nodes: tuple[NodeRecord
     claim = _claim(desk, action.pool, row, nodes)
     if claim is None:
         return Outcome.FAILED, f"nobody says how many GPUs a node of pool {action.pool} has: declare `gpus`"
+    if desk.settings.provisioning_class:
+        why = provisioning.ask(desk, claim)
+        return (Outcome.UNKNOWN, why) if why else (Outcome.ALREADY, f"a ProvisioningRequest for {len(claim.rooms)} nodes")
     why = placeholders.impose(desk, claim)
     if why is not None:
         return Outcome.UNKNOWN, why

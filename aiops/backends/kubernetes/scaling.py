@@ -2,7 +2,8 @@
 
 With `spec.replicas` the number and the action's mark are one write. Behind a scale subresource the number is somewhere in the
 object that only the server knows, and a subresource takes no annotations: so the action is begun on the object, scaled by the
-version that this gave, and then marked as done. What a crash leaves in between is told by the object's generation.
+version that this gave, and then marked as done. What a crash leaves in between is told by the object's generation. Of a
+Deployment that counts annotations too, of everything else the specification only: our mark alone may be one step of it.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ def scale(desk: Desk, place: Place, found: Object, action: ScaleService) -> Answ
         return _refusal(found, action, found["spec"].get("replicas", 1)) or _at_once(desk, place, found, action)
     now = _scale_of(desk, place)["spec"].get("replicas", 0)
     begun = marks.begun(found, desk.id)
-    if begun and now == action.replicas and _moved(found, action):
+    if begun and now == action.replicas and _steps(found, action):
         return desk.write(place, found, marks.recorded(found, desk.id)) or (Outcome.ALREADY, "begun before, and done")
     return _refusal(found, action, now) or _in_steps(desk, place, found, action)
 
 
 def took(desk: Desk, place: Place, found: Object, action: ScaleService) -> bool:
     """Whether the scale took effect, be it that others have scaled the object again since."""
+    steps = _steps(found, action)
     if marks.done(found, desk.id):
-        return _moved(found, action)
+        return steps > 1 or (steps == 1 and _replicas(desk, place, found) == action.replicas)
     if not (place.kind.scaled and marks.begun(found, desk.id)):
         return False
-    return _moved(found, action) and _scale_of(desk, place)["spec"].get("replicas", 0) == action.replicas
+    return steps > 0 and _replicas(desk, place, found) == action.replicas
 
 
-def _moved(found: Object, action: ScaleService) -> bool:
-    """Whether the specification is another than the one that was judged; annotations and status are no part of it."""
-    return str(found["metadata"]["generation"]) != action.version
+def _steps(found: Object, action: ScaleService) -> int:
+    """How often the object was changed since it was judged; its status is no change."""
+    return int(found["metadata"]["generation"]) - int(action.version)
+
+
+def _replicas(desk: Desk, place: Place, found: Object) -> int:
+    where = _scale_of(desk, place) if place.kind.scaled else found
+    return int(where["spec"].get("replicas", 0 if place.kind.scaled else 1))
 
 
 def _refusal(found: Object, action: ScaleService, now: int) -> Answer | None:
@@ -59,10 +66,12 @@ def _at_once(desk: Desk, place: Place, found: Object, action: ScaleService) -> A
 
 
 def _in_steps(desk: Desk, place: Place, found: Object, action: ScaleService) -> Answer:
-    late = None if marks.begun(found, desk.id) else desk.write(place, found, {marks.BEGUN: desk.id})
-    begun = desk.find(place) if late is None else None
-    if begun is None or _moved(begun, action):
-        return late or (Outcome.STALE, "somebody else changed it in between")
+    marked = found if marks.begun(found, desk.id) else desk.written_to(place, found, {marks.BEGUN: desk.id})
+    if isinstance(marked, tuple):
+        return marked
+    begun = desk.find(place)  # its controller may have written its status since
+    if begun is None or begun["metadata"]["generation"] != marked["metadata"]["generation"]:
+        return Outcome.STALE, "somebody else changed it in between"
     meta = {"resourceVersion": begun["metadata"]["resourceVersion"]}
     try:
         answer = desk.connection.patch(f"{place.path}/scale", {"metadata": meta, "spec": {"replicas": action.replicas}})

@@ -10,20 +10,35 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiops.testing.kubernetes.resources import Resource
-from aiops.testing.kubernetes.status import Refused, invalid
+from aiops.testing.kubernetes.status import Refused, invalid, malformed
 
 Object = dict[str, Any]
 _DIRECTIVES = ("affinity", "nodeSelector", "tolerations", "schedulingGates")
 # What of a pod may change; `nodeName` by the scheduler's binding only, which is how this one does it.
 _POD_FIELDS = ("nodeName", "activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates")
+_FORBIDDEN = "FieldValueForbidden"
 _NAMED = ", ".join(_POD_FIELDS)
 
 
 def check(resource: Resource, new: Object) -> None:
-    """422 for numbers that are none."""
-    replicas = (new.get("spec") or {}).get("replicas")
-    if replicas is not None and (not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0):
-        raise invalid(resource.kind, new["metadata"]["name"], f"spec.replicas: Invalid value: {replicas!r}")
+    """400 for numbers of built-in kinds that are none, 422 for those of custom ones and for negative ones."""
+    name = new["metadata"]["name"]
+    for field in ("replicas", "parallelism", "leaseDurationSeconds", "leaseTransitions"):
+        value = (new.get("spec") or {}).get(field)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            if resource.builtin:
+                raise malformed(f"cannot unmarshal {value!r} into field .spec.{field} of type int32")
+            raise invalid(resource.kind, name, f"spec.{field}: Invalid value: {value!r}", "FieldValueTypeInvalid")
+        if value < 0:
+            raise invalid(resource.kind, name, f"spec.{field}: Invalid value: {value!r}")
+
+
+def default(resource: Resource, new: Object) -> None:
+    """Fill in what built-in kinds with replicas have when nobody says it."""
+    if resource.builtin and "scale" in resource.subresources:
+        new.setdefault("spec", {}).setdefault("replicas", 1)
 
 
 def check_change(resource: Resource, old: Object, new: Object) -> None:
@@ -34,9 +49,7 @@ def check_change(resource: Resource, old: Object, new: Object) -> None:
             if not _only(before.get("template"), after.get("template"), _DIRECTIVES if _parked(old) else ()):
                 raise invalid("Job", name, "spec.template: Invalid value: field is immutable")
         case "pods" if not _differs_only(before, after, _POD_FIELDS):
-            raise invalid(
-                "Pod", name, "spec: Forbidden: pod updates may not change fields other than " + ", ".join(_POD_FIELDS)
-            )
+            raise invalid("Pod", name, f"spec: Forbidden: pod updates may not change fields other than {_NAMED}", _FORBIDDEN)
 
 
 def _parked(job: Object) -> bool:

@@ -12,7 +12,7 @@ import itertools
 from typing import Any
 
 from aiops.clock import SystemClock
-from aiops.testing.kubernetes.eviction import BUDGETS, PODS, arithmetic
+from aiops.testing.kubernetes.eviction import BUDGETS, PODS, arithmetic, ready
 from aiops.testing.kubernetes.resources import TABLE, Resource
 from aiops.testing.kubernetes.scheduling import active, schedule
 from aiops.testing.kubernetes.selection import by_object
@@ -64,9 +64,9 @@ class Controllers:
                 pods = self._owned(owner)
                 self._match(owner, plural, pods, int(found["spec"].get("replicas", 1)))
                 pods = self._owned(owner)
-                ready = sum(_ready(pod) for pod in pods)
+                up = sum(ready(pod) for pod in pods)
                 self._status(resource, found, {
-                    "replicas": len(pods), "readyReplicas": ready, "availableReplicas": ready,
+                    "replicas": len(pods), "readyReplicas": up, "availableReplicas": up,
                     "observedGeneration": found["metadata"]["generation"],
                 })  # fmt: skip
 
@@ -96,7 +96,7 @@ class Controllers:
             want = 0 if spec.get("suspend") else min(int(spec.get("parallelism", 1)), left)
             self._match(found, "Job", running, want)
             running = [pod for pod in self._owned(found) if active(pod)]
-            status: dict[str, Any] = {"active": len(running), "ready": sum(map(_ready, running)), "succeeded": done}
+            status: dict[str, Any] = {"active": len(running), "ready": sum(map(ready, running)), "succeeded": done}
             if failed:
                 status["failed"] = failed
             self._known[meta["uid"]] = {pod["metadata"]["uid"] for pod in running}
@@ -187,7 +187,8 @@ class Controllers:
         for row in self._store.all(BUDGETS):
             pods = self._store.all(PODS, row["metadata"]["namespace"])
             mine = [pod for pod in pods if by_object(row["spec"].get("selector"), pod["metadata"].get("labels", {}))]
-            self._status(BUDGETS, row, arithmetic(row["spec"], len(mine), sum(_ready(pod) for pod in mine)))
+            looked = {"observedGeneration": row["metadata"]["generation"]}
+            self._status(BUDGETS, row, arithmetic(row["spec"], len(mine), sum(ready(pod) for pod in mine)) | looked)
 
     def _status(self, resource: Resource, found: Object, status: dict[str, Any]) -> None:
         new = copy.deepcopy(found)
@@ -201,7 +202,3 @@ def _owned_by(kind: str, meta: dict[str, Any]) -> dict[str, Any]:
     return {
         "ownerReferences": [{"apiVersion": version, "kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}]
     }
-
-
-def _ready(pod: Object) -> bool:
-    return any(row["type"] == "Ready" and row["status"] == "True" for row in pod["status"].get("conditions", []))

@@ -51,10 +51,14 @@ def strategic(current: Any, patch: Any, field: str = "") -> Any:
 
 
 def _by_key(current: list[Any], patch: list[Any], key: str) -> list[Any]:
-    rows = {row.get(key): row for row in current}
-    for change in patch:
-        if change.get("$patch") == "delete":
-            rows.pop(change.get(key), None)
-        else:
-            rows[change.get(key)] = strategic(rows.get(change.get(key)), change)
-    return list(rows.values())
+    """In the patch's order, what it does not name where it stood before; what is new comes first (normalizeElementOrder)."""
+    rows, place = {row.get(key): row for row in current}, {row.get(key): i for i, row in enumerate(current)}
+    gone = {row.get(key) for row in patch if row.get("$patch") == "delete"}
+    named = [row for row in patch if row.get("$patch") != "delete"]
+    kept = [row for row in current if row.get(key) not in gone | {one.get(key) for one in named}]
+    out: list[Any] = []
+    for change in named:
+        while kept and place[kept[0].get(key)] < place.get(change.get(key), -1):
+            out.append(kept.pop(0))
+        out.append(strategic(rows.get(change.get(key)), change))
+    return [*out, *kept]

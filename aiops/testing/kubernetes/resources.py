@@ -20,6 +20,8 @@ class Resource:
     builtin: bool = True
     replicas_at: tuple[str, ...] = ("spec", "replicas")
     """Where the scale subresource finds the number (`specReplicasPath` of a custom resource)."""
+    counted: bool = True
+    """Whether a generation counts the changes of its specification."""
 
     @property
     def api_version(self) -> str:
@@ -33,20 +35,22 @@ class Resource:
 
 
 TABLE = (
-    Resource("", "v1", "nodes", "Node", False, ("status",)),
-    Resource("", "v1", "namespaces", "Namespace", False, ("status",)),
+    Resource("", "v1", "nodes", "Node", False, ("status",), counted=False),
+    Resource("", "v1", "namespaces", "Namespace", False, ("status",), counted=False),
     Resource("", "v1", "pods", "Pod", True, ("status", "eviction")),
-    Resource("", "v1", "configmaps", "ConfigMap"),
-    Resource("", "v1", "events", "Event"),
+    Resource("", "v1", "configmaps", "ConfigMap", counted=False),
+    Resource("", "v1", "podtemplates", "PodTemplate", counted=False),
+    Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "ProvisioningRequest", True, ("status",), False),
+    Resource("", "v1", "events", "Event", counted=False),
     Resource("apps", "v1", "deployments", "Deployment", True, ("status", "scale")),
     Resource("apps", "v1", "statefulsets", "StatefulSet", True, ("status", "scale")),
     Resource("apps", "v1", "replicasets", "ReplicaSet", True, ("status", "scale")),
     Resource("apps", "v1", "daemonsets", "DaemonSet", True, ("status",)),
     Resource("batch", "v1", "jobs", "Job", True, ("status",)),
-    Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, ("status",)),
+    Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, ("status",), counted=False),
     Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, ("status",)),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
-    Resource("coordination.k8s.io", "v1", "leases", "Lease"),
+    Resource("coordination.k8s.io", "v1", "leases", "Lease", counted=False),
     Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet", True, ("status", "scale"), False),
     Resource(
         "kubeflow.org",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from aiops.testing.kubernetes.status import Refused
+from aiops.testing.kubernetes.status import Refused, malformed
 
+_TERM = re.compile(r"^(!?[\w./-]+|[\w./-]+\s*(=|==|!=)\s*[\w.-]*|[\w./-]+ (in|notin) \([^)]*\))$")
 _SET = re.compile(r"^(\S+) (in|notin) \((.*)\)$")
 
 
@@ -14,6 +15,8 @@ def by_text(labels: str, fields: str, found: dict[str, Any]) -> bool:
     """Whether an object matches `labelSelector` and `fieldSelector`; empty texts match everything."""
     has = found["metadata"].get("labels", {})
     terms = [term.strip() for term in re.split(r",(?![^(]*\))", labels) if term.strip()]
+    if odd := next((term for term in terms if not _TERM.match(term)), ""):
+        raise malformed(f"unable to parse requirement: {odd!r}")
     return all(_label(term, has) for term in terms) and all(_field(term, found) for term in fields.split(",") if term)
 
 

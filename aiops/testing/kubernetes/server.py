@@ -26,9 +26,10 @@ from aiops.testing.kubernetes.discovery import discovery
 from aiops.testing.kubernetes.patch import merge
 from aiops.testing.kubernetes.resources import TABLE, Resource, Target, target
 from aiops.testing.kubernetes.selection import by_text
-from aiops.testing.kubernetes.status import Refused
+from aiops.testing.kubernetes.status import Refused, malformed, not_found
 from aiops.testing.kubernetes.store import Object, Store
 
+_NAMESPACES = ("default", "kube-system", "aiops")
 _METHODS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -65,6 +66,8 @@ class ApiServer:
         """Without `controllers` objects stay as they are written; `window` events are remembered for watches."""
         self.store = Store(lambda: datetime.fromtimestamp(SystemClock().now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), window)
         self.table, self.faults = table, Faults()
+        for name in _NAMESPACES:
+            self.store.create(self.resource("namespaces"), "", {"metadata": {"name": name}})
         self.log: deque[Write] = deque()
         self.requests: deque[str] = deque(maxlen=100_000)
         self.controllers = Controllers(self.store)
@@ -111,7 +114,13 @@ class ApiServer:
     def create(self, plural: str, body: Object, namespace: str = "default") -> Object:
         """Put an object into the cluster, as somebody else would."""
         resource = self.resource(plural)
+        if resource.namespaced and not self.has(namespace):
+            self.store.create(self.resource("namespaces"), "", {"metadata": {"name": namespace}})
         return self.store.create(resource, namespace if resource.namespaced else "", body)
+
+    def has(self, namespace: str) -> bool:
+        """Whether there is such a namespace."""
+        return any(row["metadata"]["name"] == namespace for row in self.store.all(self.resource("namespaces")))
 
     def change(self, plural: str, name: str, patch: Object, namespace: str = "default") -> Object:
         """Merge-patch an object, status included, as somebody else would."""
@@ -149,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query))
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            self._answer(parts.path, query, orjson.loads(raw) if raw else {})
+            self._answer(parts.path, query, _body(raw))
         except Refused as refused:
             self._send(refused.code, refused.body(), refused.retry_after_s)
         except (BrokenPipeError, ConnectionResetError):
@@ -208,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "get":
                 return verbs.read(store, found)
             case "create":
+                if found.resource.namespaced and not self.api.has(found.namespace):
+                    raise not_found("namespaces", found.namespace)
                 return verbs.create(store, found, body, query)
             case "update":
                 return verbs.replace(store, found, body, query)
@@ -247,10 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
                 upto = store.version
                 store.changed.wait(max(0.0, min(until - SystemClock().elapsed(), 1.0)))
                 return upto
-        for version, kind, row in rows:
+        for version, kind, row, before in rows:
             elsewhere = found.namespace and row["metadata"].get("namespace") != found.namespace
-            if not elsewhere and by_text(query.get("labelSelector", ""), query.get("fieldSelector", ""), row):
-                self._chunk({"type": kind, "object": row})
+            told = "" if elsewhere else _as_selected(kind, row, before, query)
+            if told:
+                self._chunk({"type": told, "object": row})
             seen = version
         return seen
 
@@ -270,3 +282,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Tests look at `requests` and `log` instead."""
+
+
+def _body(raw: bytes) -> Object:
+    try:
+        found = orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError as error:
+        raise malformed(f"the body is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise malformed("the body is no object")
+    return found
+
+
+def _as_selected(kind: str, row: Object, before: Object | None, query: dict[str, str]) -> str:
+    """What a watcher with these selectors is told: what comes to match is ADDED, what no longer does is DELETED."""
+    selectors = query.get("labelSelector", ""), query.get("fieldSelector", "")
+    now = by_text(*selectors, row)
+    if kind != "MODIFIED" or before is None:
+        return kind if now else ""
+    known = by_text(*selectors, before)
+    return "MODIFIED" if now and known else "ADDED" if now else "DELETED" if known else ""

@@ -18,8 +18,10 @@ class Refused(Exception):
         """The `Status` object."""
         status: dict[str, Any] = {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         }  # fmt: skip
+        if self.reason:
+            status["reason"] = self.reason
         if self.causes:
             status["details"] = {"causes": [{"reason": reason, "message": message} for reason, message in self.causes]}
         return status
@@ -40,6 +42,11 @@ def expired(version: int) -> Refused:
     return Refused(410, "Expired", f"too old resource version: {version}")
 
 
-def invalid(what: str, name: str, why: str) -> Refused:
+def invalid(what: str, name: str, why: str, cause: str = "FieldValueInvalid") -> Refused:
     """422 for an object that breaks a rule of its kind."""
-    return Refused(422, "Invalid", f'{what} "{name}" is invalid: {why}', [("FieldValueInvalid", why)])
+    return Refused(422, "Invalid", f'{what} "{name}" is invalid: {why}', [(cause, why)])
+
+
+def malformed(why: str) -> Refused:
+    """400 for a body that is none of its kind."""
+    return Refused(400, "BadRequest", why)

@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from aiops.testing.kubernetes.admission import check, check_change, prioritise
+from aiops.testing.kubernetes.admission import check, check_change, default, prioritise
 from aiops.testing.kubernetes.resources import Resource
 from aiops.testing.kubernetes.status import Refused, conflict, expired, invalid, not_found
 
 Object = dict[str, Any]
 Key = tuple[str, str]
+Event = tuple[int, str, Object, Object | None]
+"""Version, kind, the object, and what it was before."""
 
 
 class Store:
@@ -29,7 +31,7 @@ class Store:
         self.version = 1
         self._clock = clock
         self._objects: dict[str, dict[Key, Object]] = {}
-        self._events: dict[str, deque[tuple[int, str, Object]]] = {}
+        self._events: dict[str, deque[Event]] = {}
         self._oldest: dict[str, int] = {}
         self._window = window
         self.on_write: Callable[[], None] = lambda: None
@@ -52,7 +54,7 @@ class Store:
                 raise not_found(resource.qualified, name)
             return copy.deepcopy(found)
 
-    def since(self, resource: Resource, version: int) -> list[tuple[int, str, Object]]:
+    def since(self, resource: Resource, version: int) -> list[Event]:
         """Events after `version`, oldest first; 410 where some of them are forgotten."""
         with self.changed:
             if version < self._oldest.get(resource.qualified, 0):
@@ -77,15 +79,20 @@ class Store:
             meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
         name = meta.get("name")
         if not name:
-            raise invalid(resource.kind, "", "metadata.name: Required value: name or generateName is required")
+            raise invalid(
+                resource.kind, "", "metadata.name: Required value: name or generateName is required", "FieldValueRequired"
+            )
         with self.changed:
             rows = self._objects.setdefault(resource.qualified, {})
             if (namespace, name) in rows:
                 raise Refused(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists')
             new["apiVersion"], new["kind"] = resource.api_version, resource.kind
-            meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": self._clock(), "generation": 1}
+            meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": self._clock()}
+            if resource.counted:
+                meta["generation"] = 1
             if resource.namespaced:
                 meta["namespace"] = namespace
+            default(resource, new)
             check(resource, new)
             if resource.plural == "pods":
                 new.setdefault("status", {}).setdefault("phase", "Pending")
@@ -93,22 +100,21 @@ class Store:
             return new if dry_run else self._keep(resource, new, "ADDED")
 
     def replace(self, resource: Resource, new: Object, old: Object, dry_run: bool = False) -> Object:
-        """The object after a write that was computed from `old`; 409 unless its uid and version, if given, are current."""
+        """The object after a write computed from `old`; 409 unless its version, if given, is current, 422 for another uid."""
         with self.changed:
             meta, name = new["metadata"], old["metadata"]["name"]
             current = self.get(resource, old["metadata"].get("namespace", ""), name)["metadata"]
-            for field, label in (("uid", "UID"), ("resourceVersion", "resourceVersion")):
-                if meta.get(field, current[field]) != current[field]:
-                    why = (
-                        f"Precondition failed: {label} in precondition: {meta[field]}, {label} in object meta: {current[field]}"
-                    )
-                    raise conflict(resource.qualified, name, why if field == "uid" else _MODIFIED)
+            if meta.get("resourceVersion", current["resourceVersion"]) != current["resourceVersion"]:
+                raise conflict(resource.qualified, name, _MODIFIED)
+            if meta.get("uid", current["uid"]) != current["uid"]:
+                raise invalid(resource.kind, name, f'metadata.uid: Invalid value: "{meta["uid"]}": field is immutable')
             for field in ("uid", "resourceVersion", "creationTimestamp", "generation", "name", "namespace"):
                 if field in current:
                     meta[field] = current[field]
+            default(resource, new)
             check(resource, new)
             check_change(resource, old, new)
-            if new.get("spec") != old.get("spec"):
+            if resource.counted and (new.get("spec") != old.get("spec") or _renoted(resource, new, old)):
                 meta["generation"] = current["generation"] + 1
             if new == old or dry_run:
                 return new  # a write that changes nothing has no version of its own
@@ -134,13 +140,21 @@ class Store:
     def _note(self, resource: Resource, found: Object, kind: str, store: Callable[[], None] = lambda: None) -> None:
         self.version += 1
         found["metadata"]["resourceVersion"] = str(self.version)
+        meta = found["metadata"]
+        before = self._objects.get(resource.qualified, {}).get((meta.get("namespace", ""), meta["name"]))
         store()
         events = self._events.setdefault(resource.qualified, deque())
-        events.append((self.version, kind, found))
+        events.append((self.version, kind, found, before if kind == "MODIFIED" else None))
         if len(events) > self._window:
             self._oldest[resource.qualified] = events.popleft()[0]
         self.changed.notify_all()
         self.on_write()
+
+
+def _renoted(resource: Resource, new: Object, old: Object) -> bool:
+    """Of a Deployment annotations count as its specification does (pkg/registry/apps/deployment/strategy.go)."""
+    notes = [row["metadata"].get("annotations") or {} for row in (new, old)]
+    return resource.plural == "deployments" and notes[0] != notes[1]
 
 
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"

@@ -11,7 +11,7 @@ from aiops.testing.kubernetes.eviction import evict
 from aiops.testing.kubernetes.patch import merge, strategic
 from aiops.testing.kubernetes.resources import Resource, Target
 from aiops.testing.kubernetes.selection import by_text
-from aiops.testing.kubernetes.status import Refused, expired, invalid
+from aiops.testing.kubernetes.status import Refused, expired, invalid, malformed
 from aiops.testing.kubernetes.store import Object, Store
 
 Query = Mapping[str, str]
@@ -30,15 +30,30 @@ def listing(store: Store, target: Target, query: Query) -> Object:
             rows = [row for row in rows if by_text(query.get("labelSelector", ""), query.get("fieldSelector", ""), row)]
         version, start = store.version, 0
         if query.get("continue"):
-            version, start = (int(part) for part in base64.b64decode(query["continue"]).decode().split("/"))
+            version, start = _continued(query["continue"])
             store.since(resource, version)
         limit = int(query.get("limit") or 0)
         page = rows[start : start + limit if limit else None]
         meta: dict[str, Any] = {"resourceVersion": str(version)}
         if limit and start + limit < len(rows):
             meta["continue"] = base64.b64encode(f"{version}/{start + limit}".encode()).decode()
-            meta["remainingItemCount"] = len(rows) - start - limit
-        return {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta, "items": page}
+            if not (query.get("labelSelector") or query.get("fieldSelector")):  # with a selector nobody has counted
+                meta["remainingItemCount"] = len(rows) - start - limit
+        items = [_listed(resource, row) for row in page]
+        return {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta, "items": items}
+
+
+def _continued(token: str) -> tuple[int, int]:
+    try:
+        version, start = (int(part) for part in base64.b64decode(token).decode().split("/"))
+    except ValueError:
+        raise malformed("continue key is not valid") from None
+    return version, start
+
+
+def _listed(resource: Resource, row: Object) -> Object:
+    """Items of built-in kinds do not repeat what the list says of them."""
+    return {key: value for key, value in row.items() if key not in ("kind", "apiVersion")} if resource.builtin else row
 
 
 def create(store: Store, target: Target, body: Object, query: Query) -> Object:
@@ -69,7 +84,12 @@ def patch(store: Store, target: Target, body: Object, query: Query, content_type
     with store.changed:
         old = store.get(target.resource, target.namespace, target.name)
         base = scale_of(target.resource, old) if target.subresource == "scale" else old
-        return _write(store, target, old, how(base, body), query)
+        try:
+            return _write(store, target, old, how(base, body), query)
+        except Refused as refused:
+            if refused.code != 400:
+                raise
+            raise invalid("", "", f"patch: Invalid value: {refused.message}") from None
 
 
 def delete(store: Store, target: Target, body: Object, query: Query) -> Object:
@@ -79,7 +99,11 @@ def delete(store: Store, target: Target, body: Object, query: Query) -> Object:
         wanted = (body.get("preconditions") or {}).get("uid", old["metadata"]["uid"])
         if wanted != old["metadata"]["uid"]:
             raise Refused(409, "Conflict", f"Precondition failed: UID in precondition: {wanted}")
-        return store.delete(target.resource, target.namespace, target.name, dry_run(query))
+        gone = store.delete(target.resource, target.namespace, target.name, dry_run(query))
+    if target.resource.plural == "pods":
+        return gone
+    details = {"name": target.name, "kind": target.resource.plural, "uid": gone["metadata"]["uid"]}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
 def read(store: Store, target: Target) -> Object:
@@ -97,7 +121,10 @@ def _write(store: Store, target: Target, old: Object, wanted: Object, query: Que
             new["metadata"][field] = meta[field]
     if target.subresource == "scale":
         *way, last = target.resource.replicas_at
-        _at(new, way)[last] = wanted.get("spec", {}).get("replicas", 0)
+        count = wanted.get("spec", {}).get("replicas", 0)
+        if count < 0:
+            raise invalid("Scale", target.name, f"spec.replicas: Invalid value: {count}: must be greater than or equal to 0")
+        _at(new, way)[last] = count
         return scale_of(target.resource, store.replace(target.resource, new, old, dry_run(query)))
     if target.subresource == "status":
         new["status"] = wanted.get("status", {})
@@ -122,7 +149,7 @@ def scale_of(resource: Resource, found: Object) -> Object:
     meta = {key: found["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
     return {
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta,
-        "spec": {"replicas": _at(found, way).get(last, 1)},
+        "spec": {"replicas": count} if (count := _at(found, way).get(last, 1)) else {},  # zero is left out
         "status": {"replicas": found.get("status", {}).get("replicas", 0)},
     }  # fmt: skip
 
@@ -130,7 +157,7 @@ def scale_of(resource: Resource, found: Object) -> Object:
 def dry_run(query: Query) -> bool:
     """Whether the request only asks what would happen; 400 for any other value than All."""
     if query.get("dryRun", "All") != "All":
-        raise Refused(400, "BadRequest", f"dryRun: Unsupported value: {query['dryRun']!r}: supported values: All")
+        raise invalid("Options", "", f"dryRun: Unsupported value: {query['dryRun']!r}", "FieldValueNotSupported")
     return "dryRun" in query
 
 

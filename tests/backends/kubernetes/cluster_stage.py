@@ -70,14 +70,14 @@ class ClusterStage:
         return self.soon(lambda: seen if holds(seen := self.backend.observe(self.now())) else None)
 
     def soon(self, look: Callable[[], Any]) -> Any:
-        """What `look` gives once it is anything; fails after 20 s."""
-        deadline = time.monotonic() + 20.0
+        """What `look` gives once it is anything; fails after 60 s: a Job waits 10, then 20 s before it replaces lost pods."""
+        deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline:
             found = look()
             if found:
                 return found
             time.sleep(0.02)
-        raise AssertionError(f"not within 20 s: {self.backend.observe(self.now()).jobs}")
+        raise AssertionError(f"not within 60 s: {self.backend.observe(self.now()).jobs}")
 
     def running(self, id: str = "default/train") -> Job:
         seen = self.until(lambda c: any(row.id == id and row.state is JobState.RUNNING for row in c.jobs))
@@ -120,7 +120,7 @@ class ClusterStage:
         try:
             return bool(self.rest.get(path))
         except Refused as error:
-            if error.code != 404:
+            if error.code not in (404, 429):  # a custom resource that was declared just now: "storage is (re)initializing"
                 raise
             return False
 

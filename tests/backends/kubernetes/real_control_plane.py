@@ -42,6 +42,7 @@ class RealApiServer:
     def __init__(self, directory: Path, controllers: bool = False) -> None:
         self._directory, self._controllers = directory, controllers
         self._running: list[subprocess.Popen[bytes]] = []
+        self._commands: list[tuple[object, ...]] = []
         self.port, self._client, self._peer = (_free() for _ in range(3))
 
     def __enter__(self) -> "RealApiServer":
@@ -75,11 +76,12 @@ class RealApiServer:
         self._start(folder / "kube-scheduler", *same)
 
     def _start(self, *command: object) -> None:
-        log = (self._directory / f"{Path(str(command[0])).name}.log").open("wb")
-        self._running.append(
-            subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        )
-        log.close()
+        self._commands.append(command)
+        self._running.append(self._spawned(*command))
+
+    def _spawned(self, *command: object) -> subprocess.Popen[bytes]:
+        with (self._directory / f"{Path(str(command[0])).name}.log").open("ab") as log:
+            return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def _wait(self) -> None:
         url, deadline = f"https://127.0.0.1:{self.port}/api/v1/namespaces/default", time.monotonic() + 60.0
@@ -93,6 +95,13 @@ class RealApiServer:
                 time.sleep(0.2)
         self.__exit__()
         raise AssertionError(f"no API server within 60 s; see the logs in {self._directory}")
+
+    def restart(self) -> None:
+        """The API server dies and comes back on the same port: its watch cache begins anew."""
+        self._running[1].kill()
+        self._running[1].wait()
+        self._running[1] = self._spawned(*self._commands[1])
+        self._wait()
 
     @property
     def directory(self) -> Path:

@@ -17,6 +17,10 @@ _DEPLOYMENTS, _PODS = "/apis/apps/v1/namespaces/default/deployments", "/api/v1/n
 _READY = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]
 
 
+def _lost(_: Object) -> Object:
+    raise Lost("the answer was lost")
+
+
 class RestStage:
     """Implements `aiops.testing.backend.Stage`; `stop` makes the server go away."""
 
@@ -65,12 +69,24 @@ class RestStage:
         self.backend = KubernetesBackend.from_settings(self.section, "test")
 
     def lose_next_reply(self) -> None:
+        self._between(lambda real, path, body: _lost(real(path, body)))
+
+    def lie_next(self) -> None:
+        """Something in between asks only what would happen, and passes that on as if it had."""
+        self._between(lambda real, path, body: real(path, body, True))
+
+    def halve_next(self) -> None:
+        """A webhook or controller in between lets the mark through and undoes the rest at once."""
+        self._between(lambda real, path, body: real(path, {"metadata": body["metadata"]}))
+
+    def _between(self, strikes: Callable[[Any, str, Object], Object]) -> None:
+        """The next write of the backend goes through `strikes`, those after it do not."""
         connection = self.backend._connected()
         real = connection.patch
 
         def patch(path: str, body: Object, dry_run: bool = False) -> Object:
-            real(path, body, dry_run)
-            raise Lost("the answer was lost")
+            connection.patch = real  # type: ignore[method-assign]
+            return strikes(real, path, body)
 
         connection.patch = patch  # type: ignore[method-assign]
 

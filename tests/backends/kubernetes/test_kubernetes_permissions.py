@@ -113,6 +113,8 @@ def test_nothing_dangerous_is_granted() -> None:
     for _, resource, verb in grants("aiops.yaml", "act.yaml", kinds=("Role",)):
         assert verb in {"get", "create", "patch"} and resource in {
             "configmaps",
+            "podtemplates",
+            "provisioningrequests",
             "pods",
             "leases",
         }  # in its own namespace, no delete

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cluster_stage import ClusterStage
+from crds import PROVISIONING_REQUEST
 
 from aiops.action import (
     Action,
@@ -18,6 +19,7 @@ from aiops.action import (
 )
 from aiops.testing.backend import admit
 
+_REQUESTS = "/apis/autoscaling.x-k8s.io/v1/namespaces/aiops/provisioningrequests"
 GROW = ScalePool(pool="default", version="3", nodes=5, was=3)
 LEAF = ReserveBandwidth(link="leaf", owner="job/a", bytes_per_s=50.0)
 
@@ -40,6 +42,33 @@ def test_a_pool_grows_by_placeholders_of_a_whole_node_each(cluster: ClusterStage
     cluster.soon(lambda: cluster.placed() == ["n3"])
     assert [apply(cluster, GROW), apply(cluster, replace(GROW, version="4", was=4), "a2")] == [Outcome.ALREADY, Outcome.DONE]
     cluster.soon(lambda: len(cluster.placeholders()) == 1)  # one node is still lacking
+
+
+def asking(cluster: ClusterStage) -> None:
+    """A cluster whose autoscaler takes ProvisioningRequests."""
+    if not hasattr(cluster, "server"):
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        if not cluster._exists(f"{path}/provisioningrequests.autoscaling.x-k8s.io"):
+            cluster.rest.create(path, PROVISIONING_REQUEST)
+        cluster.soon(lambda: cluster._exists(_REQUESTS))
+    cluster.restart(provisioning_class="best-effort-atomic-scale-up.autoscaling.x-k8s.io")
+
+
+def test_where_a_class_is_named_nodes_are_asked_for_by_one_request(cluster: ClusterStage) -> None:
+    asking(cluster)
+    assert cluster.backend.probe(admit(GROW), cluster.now()) is Effect.ABSENT
+    assert [apply(cluster, GROW), apply(cluster, GROW)] == [Outcome.DONE, Outcome.ALREADY]
+    assert cluster.placeholders() == [] and cluster.backend.probe(admit(GROW), cluster.now()) is Effect.PRESENT
+    rows = cluster.rest.get(_REQUESTS)["items"]
+    name = rows[0]["metadata"]["name"]
+    assert len(rows) == 1 and rows[0]["spec"]["podSets"] == [{"podTemplateRef": {"name": name}, "count": 2}]
+    made = cluster.rest.get(f"/api/v1/namespaces/aiops/podtemplates/{name}")["template"]["spec"]
+    assert made["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+    void = {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
+    cluster.rest.patch(f"{_REQUESTS}/{name}/status", void)
+    assert cluster.backend.probe(admit(GROW), cluster.now()) is Effect.ABSENT
+    for path in (_REQUESTS, "/api/v1/namespaces/aiops/podtemplates"):
+        cluster._delete(f"{path}/{name}", {})
 
 
 def test_real_work_pushes_a_placeholder_off_at_once(cluster: ClusterStage) -> None:

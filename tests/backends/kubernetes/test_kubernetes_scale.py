@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_stage import DEPLOYMENTS, ClusterStage
 from kubernetes_stage import KubernetesStage
 
 from aiops.action import Effect, Outcome
@@ -100,6 +101,27 @@ def test_a_change_between_the_mark_and_the_look_at_it_is_not_overwritten(stage: 
 
     stage.server.faults.refuse = rival
     assert stage.backend.apply(wish, stage.now()).outcome is Outcome.STALE and workers(stage) == 7
+
+
+def test_a_deployment_is_scaled_through_its_subresource_too(cluster: ClusterStage) -> None:
+    """Of a Deployment the mark that begins the action is a change already: found on a real server."""
+    cluster.restart(scalables=["apps/v1/deployments/scale"])
+    service = cluster.until(lambda c: bool(c.services)).services[0]
+    wish = admit(scale(service, 2))
+    assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.DONE
+    assert cluster.until(lambda c: c.services[0].ready == 2).services[0].replicas == 2
+    assert cluster.backend.probe(wish, cluster.now()) is Effect.PRESENT
+    cluster.restart()
+    assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.ALREADY
+    assert cluster.backend.apply(admit(scale(service, 3), id="a2"), cluster.now()).outcome is Outcome.STALE
+
+
+def test_a_mark_without_its_change_is_no_effect(cluster: ClusterStage) -> None:
+    service = cluster.until(lambda c: bool(c.services)).services[0]
+    cluster.rest.patch(f"{DEPLOYMENTS}/web", {"metadata": {"annotations": {"aiops.io/last-actions": "a1"}}})
+    wish = admit(scale(service, 2))
+    assert cluster.backend.probe(wish, cluster.now()) is Effect.ABSENT
+    assert cluster.backend.apply(wish, cluster.now()).outcome is Outcome.FAILED
 
 
 def test_an_unreadable_scale_makes_the_picture_unreadable(stage: KubernetesStage) -> None:
