@@ -13,6 +13,7 @@ from aiops.backends.kubernetes.records import (
     AutoscalerRecord,
     JobRecord,
     NodeRecord,
+    Owner,
     PodRecord,
     PriorityRecord,
     ScalableRecord,
@@ -49,7 +50,7 @@ def cluster(settings: KubernetesSettings, records: Records, promised: Account, n
     known = frozenset(node.name for node in nodes)
     return Cluster(
         at=now, backend="kubernetes", nodes=nodes, jobs=_jobs(replace(records, pods=pods), by_owner, priorities, known, now),
-        services=_services(records, _starts(records.pods), priorities), pools=_pools(settings, nodes),
+        services=_services(records, known, priorities), pools=_pools(settings, nodes),
         holds=promised.live(now),
         queues=tuple(
             Queue(name=name, quota_gpus=row.quota_gpus, lends=row.lends, borrows=row.borrows, priority=row.priority)
@@ -134,14 +135,16 @@ def _as_queued(job: Job, row: WorkloadRecord) -> Job:
     return replace(job, priority=priority, reason=waits, evictions=evictions)
 
 
-def _services(records: Records, starts: Mapping[str, tuple[float, ...]], priorities: Mapping[str, int]) -> tuple[Service, ...]:
+def _services(records: Records, known: frozenset[str], priorities: Mapping[str, int]) -> tuple[Service, ...]:
+    starts, on = _starts(records.pods), _placed(records.pods, known)
     scaled = {(row.namespace, row.kind.lower() + "s", row.target): row.name for row in records.autoscalers}
     out = []
     for plural, rows in records.scalables.items():
         for row in rows:
             if "target" in row.meta.marks:
                 rival = scaled.get((row.meta.namespace, plural, row.meta.name), "")
-                out.append(_service(plural, row, starts, (priorities.get(row.priority_class, 0), rival)))
+                made = _service(plural, row, starts, (priorities.get(row.priority_class, 0), rival))
+                out.append(replace(made, nodes=on.get(f"{row.meta.namespace}/{row.meta.name}", ())))
     return tuple(sorted(out, key=lambda service: service.name))
 
 
@@ -173,14 +176,24 @@ def bounds(name: str, marks: Mapping[str, str], replicas: int) -> tuple[int, int
     return least, most, target, load, ""
 
 
+def _placed(pods: Iterable[PodRecord], known: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """The nodes that each workload's pods are on."""
+    rows: dict[str, set[str]] = {}
+    for pod in pods:
+        if pod.owner is not None and pod.live and pod.node in known:
+            rows.setdefault(_workload(pod, pod.owner), set()).add(pod.node)
+    return {name: tuple(sorted(found)) for name, found in rows.items()}
+
+
+def _workload(pod: PodRecord, owner: Owner) -> str:
+    """A ReplicaSet is named after its Deployment, with a hash behind the last dash."""
+    return f"{pod.meta.namespace}/{owner.name.rpartition('-')[0] if owner.kind == 'ReplicaSet' else owner.name}"
+
+
 def _starts(pods: Iterable[PodRecord]) -> dict[str, tuple[float, ...]]:
     """Seconds from creation to ready of the newest pods of each workload, oldest first."""
     rows: dict[str, list[tuple[float, float]]] = {}
     for pod in pods:
         if pod.owner is not None and pod.ready_at is not None and pod.owner.kind != "Job":
-            # a ReplicaSet is named after its Deployment, with a hash behind the last dash
-            name = pod.owner.name.rpartition("-")[0] if pod.owner.kind == "ReplicaSet" else pod.owner.name
-            rows.setdefault(f"{pod.meta.namespace}/{name}", []).append(
-                (pod.ready_at, max(0.0, pod.ready_at - pod.meta.created))
-            )
+            rows.setdefault(_workload(pod, pod.owner), []).append((pod.ready_at, max(0.0, pod.ready_at - pod.meta.created)))
     return {name: tuple(seconds for _, seconds in sorted(found)[-_SAMPLES:]) for name, found in rows.items()}

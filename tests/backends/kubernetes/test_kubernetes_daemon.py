@@ -152,7 +152,7 @@ def cordoned(story: Story) -> None:
 
 
 def taken_over(story: Story) -> None:
-    """kill -9 of the leader: the other takes over, acts, and keeps the lease; SIGSTOP of that one: the first takes over again."""
+    """kill -9 of the leader: the other takes over, acts, and keeps the lease; SIGSTOP of that one: back to the first."""
     cluster, daemons, load = story.cluster, story.daemons, story.load
     first = leader(cluster)
     daemons.signal("one", signal.SIGKILL)

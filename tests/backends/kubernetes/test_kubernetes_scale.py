@@ -116,6 +116,13 @@ def test_a_deployment_is_scaled_through_its_subresource_too(cluster: ClusterStag
     assert cluster.backend.apply(admit(scale(service, 3), id="a2"), cluster.now()).outcome is Outcome.STALE
 
 
+def test_a_service_tells_the_nodes_that_its_replicas_are_on(cluster: ClusterStage) -> None:
+    assert cluster.until(lambda c: bool(c.services)).services[0].nodes == ("n0",)
+    cluster.rest.patch(f"{DEPLOYMENTS}/web", {"spec": {"replicas": 12}})  # n0 has 3 GPUs left beside the job
+    seen = cluster.until(lambda c: c.services[0].ready == 12).services[0]
+    assert len(seen.nodes) > 1 and set(seen.nodes) <= {"n0", "n1", "n2"}
+
+
 def test_a_mark_without_its_change_is_no_effect(cluster: ClusterStage) -> None:
     service = cluster.until(lambda c: bool(c.services)).services[0]
     cluster.rest.patch(f"{DEPLOYMENTS}/web", {"metadata": {"annotations": {"aiops.io/last-actions": "a1"}}})
