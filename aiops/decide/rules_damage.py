@@ -95,10 +95,18 @@ def _without_effect(entry: Entry) -> bool:
     return entry.state is EntryState.EXPIRED or (entry.state is EntryState.FAILED and refused)
 
 
+CENSUS_S = 3600.0
+"""A snapshot's census is of the last hour."""
+
+
 def no_mass_fault(trace: Trace, limits: Limits) -> Broken:
-    """I11: nothing destructive while much of a pool is down or gone."""
+    """I11: nothing destructive while much of a pool is down or gone; what was given back within the hour is not gone."""
+    shrunk = [(e.at, a.decision.action) for e, _, a in trace.sent() if isinstance(a.decision.action, ScalePool)]
     for seen, admission in _destructive(trace):
-        for pool, most in seen.census.items():
+        there = {node.name for node in seen.cluster.nodes}
+        lately = [action for at, action in shrunk if 0 <= seen.now - at <= CENSUS_S]
+        for pool, counted in seen.census.items():
+            most = counted - len({name for one in lately if one.pool == pool for name in one.remove} - there)
             well = sum(node.pool == pool and node.state is not NodeState.DOWN for node in seen.cluster.nodes)
             if most - well > limits.unhealthy_ratio * most:
                 yield admission.id, f"{most - well} of {most} nodes of {pool} were down or gone"

@@ -1,7 +1,8 @@
 """Run one policy set or one baseline through virtual time.
 
 The policies run as the daemon runs them: the same `run_cycle`, scrape and tick every 10 s, forecasts of the real engine put
-on the shelf every 5 minutes as they would have been made then. A baseline is asked at its own period, and obeyed at once.
+on the shelf every 5 minutes as they would have been made then. A baseline is asked at its own period, and obeyed at once; where
+pools may be scaled, the cluster-autoscaler scales them beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from aiops.loop import House, Memory, run_cycle
 from aiops.model import Floats, Forecast
 from aiops.ports import Policy
 from aiops.sim.baselines.catalogue import BASELINES
+from aiops.sim.baselines.nodes import ClusterAutoscaler, Group
 from aiops.sim.baselines.seen import Seen, ceil
 from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend
 from aiops.sim.cluster.load import Loads
@@ -153,9 +155,14 @@ def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
     lead_s = {spec.name: longest_start(spec.cold_start.p50, spec.cold_start.p90) for spec in stage.scenario.services}
     scalers = {s.name: BASELINES[name](stage.loads.rates[s.name], lead_s[s.name]) for s in stage.scenario.services}
     period, rates = next(iter(scalers.values())).period_s, stage.seen
-    for now in range(stage.start, stage.end, period):
+    groups = {pool.name: ClusterAutoscaler() for pool in stage.scenario.pools if pool.elastic}
+    ticks = set(range(stage.start, stage.end, period))
+    scans = set(range(stage.start, stage.end, ClusterAutoscaler.period_s)) if groups else set()
+    for now in sorted(ticks | scans):
         run.world.advance(now)
-        for service, scaler in scalers.items():
+        for pool, autoscaler in groups.items() if now in scans else ():
+            follow(run, pool, autoscaler, now)
+        for service, scaler in scalers.items() if now in ticks else ():
             seen = look(run.world, service, rates[service][: int(now - stage.loads.start)], now)
             wanted = scaler.target(seen)
             if wanted != seen.replicas:
@@ -165,6 +172,29 @@ def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
             progress((now - stage.start) / (stage.end - stage.start))
     run.world.advance(stage.end)
     return run
+
+
+def follow(run: Run, pool: str, autoscaler: ClusterAutoscaler, now: int) -> None:
+    """One scan of a pool, obeyed at once."""
+    group = run.world.groups[pool]
+    free = dict(group.free)
+    change = autoscaler.change(
+        Group(
+            now=float(now),
+            gpus=group.spec.gpus,
+            low=group.spec.low,
+            high=group.spec.high,
+            free=free,
+            on={name: run.world.on(name) for name, left in free.items() if left < group.spec.gpus},
+            starting=group.starting,
+            waiting=run.world.waiting(pool),
+        )
+    )
+    if change.drain:
+        run.world.evict(change.drain, now)
+    if change.nodes != group.size:
+        run.decisions += 1
+        run.world.scale_pool(pool, change.nodes, now, change.remove)
 
 
 def look(world: World, service: str, rates: Floats, now: int) -> Seen:

@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from aiops.foresight import Plan
-from aiops.model import Forecast, Query, Series
+from aiops.model import Forecast, Query, Series, SeriesKey
 from aiops.refresh import Refresher
-from aiops.sim.cluster.backend import ARRIVALS, IN_FLIGHT, SCRAPE_S, load_key
+from aiops.sim.cluster.backend import ARRIVALS, IN_FLIGHT, POOL_DEMAND, SCRAPE_S, load_key
 from aiops.sim.cluster.drive import Progress, Stage
 from aiops.sim.cluster.shelf import SimStore
+
+MINUTE = 60 // SCRAPE_S
 
 
 class Here:
@@ -60,9 +63,9 @@ def foresee(stage: Stage, progress: Progress) -> tuple[Forecast, ...]:
     """Forecasts of every service's load each five minutes of the span, each from what was known by then alone."""
     plan = Plan()
     step = int(plan.step_s)
-    past = Past(scraped(stage))
+    past = Past([*scraped(stage), *asked_of_pools(stage)])
     refresher = Refresher(past, plan, executor=Here())
-    queries = [Query(metric=metric, window_s=plan.history_s) for metric in (ARRIVALS, IN_FLIGHT)]
+    queries = [Query(metric=metric, window_s=plan.history_s) for metric in (ARRIVALS, IN_FLIGHT, POOL_DEMAND)]
     made: list[Forecast] = []
     first = -(-stage.start // step) * step
     for now in range(first, stage.end, step):
@@ -83,3 +86,22 @@ def scraped(stage: Stage) -> list[Series]:
         )
         for name, rates in sorted(stage.seen.items())
     ]
+
+
+def asked_of_pools(stage: Stage) -> list[Series]:
+    """GPUs that the load would have asked of each pool that may be scaled, with every service at its right load.
+
+    What really was asked depends on who served it, and nobody did before the simulation began.
+    """
+    most = stage.loads.seconds // SCRAPE_S
+    times = stage.loads.start + SCRAPE_S * np.arange(1, most + 1, dtype=np.float64)
+    series = []
+    for pool in (one for one in stage.scenario.pools if one.elastic):
+        asked = np.zeros(most)
+        for spec in (one for one in stage.scenario.services if one.pool == pool.name and one.gpus_per_replica):
+            rates = stage.loads.rates[spec.name][: most * SCRAPE_S].reshape(most, SCRAPE_S).mean(axis=1)
+            minute = uniform_filter1d(rates, MINUTE, mode="nearest", origin=(MINUTE - 1) // 2)
+            replicas = np.clip(np.ceil(minute / spec.right_load), spec.min_replicas, spec.max_replicas)
+            asked += replicas * spec.gpus_per_replica
+        series.append(Series(key=SeriesKey.of(POOL_DEMAND, pool=pool.name), times=times, values=asked))
+    return series

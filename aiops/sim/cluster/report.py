@@ -13,8 +13,10 @@ from aiops.errors import UserError
 from aiops.sim.cluster.drive import Progress, Run, Stage, run_baseline, run_policies
 from aiops.sim.cluster.foresee import foresee
 from aiops.sim.cluster.load import read_loads, synthetic
+from aiops.sim.cluster.nodes import ordered
 from aiops.sim.cluster.scenario import Scenario
 from aiops.sim.cluster.score import score
+from aiops.sim.cluster.world import per_second_ordered
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 LEAST_S = 600
@@ -70,6 +72,9 @@ def told(stage: Stage, run: Run) -> dict[str, Any]:
     total: dict[str, Any] = {key: round(sum(float(row[key] or 0) for row in rows.values()), 4) for key in summed}
     if stage.scenario.stalls:
         total["scale_ups_in_stalls"] = sum(row.pop("scale_ups_in_stalls") or 0 for row in rows.values())
+    pools = {name: told_of_pool(stage, run, name) for name, group in sorted(run.world.groups.items()) if group.spec.elastic}
+    if pools:
+        total["pools"] = pools
     if run.perturbed:
         total["perturbed"] = run.perturbed
     return total | {
@@ -79,6 +84,24 @@ def told(stage: Stage, run: Run) -> dict[str, Any]:
         "policies_failed": run.failed,
         "invariant_violations": len(run.violations),
         "violations": list(run.violations[:20]),
+    }
+
+
+def told_of_pool(stage: Stage, run: Run, name: str) -> dict[str, Any]:
+    """What a pool cost, and how long GPUs that services were promised waited for a node."""
+    group, seconds = run.world.groups[name], stage.end - stage.start
+    nodes = ordered(group, float(stage.start), seconds)
+    waited = 0.0
+    for fleet in (one for one in run.world.fleets.values() if one.spec.pool == name):
+        wanted, placed = per_second_ordered(fleet, float(stage.start), seconds)
+        waited += float((wanted - placed).sum()) * fleet.spec.gpus_per_replica
+    orders = [order for order in group.orders if order[0] >= stage.start]
+    return {
+        "node_hours": round(float(nodes.sum()) / 3600, 3),
+        "nodes_most": int(nodes.max()),
+        "gpu_minutes_waited": round(waited / 60, 3),
+        "scale_ups": sum(after > before for _, before, after in orders),
+        "scale_downs": sum(after < before for _, before, after in orders),
     }
 
 

@@ -34,6 +34,35 @@ class ColdStart(Section):
         return self
 
 
+class NodePool(PoolSpec):
+    """Like nodes that may be given back and ordered: `nodes` at the beginning, `node_start` from the order of one to ready."""
+
+    min_nodes: int | None = Field(default=None, ge=0, le=20_000)
+    max_nodes: int | None = Field(default=None, ge=0, le=20_000)
+    node_start: ColdStart = ColdStart(p50=180.0, p90=300.0)
+
+    @property
+    def low(self) -> int:
+        """Nodes that it always has."""
+        return self.nodes if self.min_nodes is None else self.min_nodes
+
+    @property
+    def high(self) -> int:
+        """Nodes that it may have."""
+        return self.nodes if self.max_nodes is None else self.max_nodes
+
+    @property
+    def elastic(self) -> bool:
+        """Whether anybody may scale it."""
+        return self.low < self.high
+
+    @model_validator(mode="after")
+    def _ordered(self) -> NodePool:
+        if not self.low <= self.nodes <= self.high:
+            raise ValueError(f"expected min_nodes <= nodes <= max_nodes, found {self.low}, {self.nodes}, {self.high}")
+        return self
+
+
 class Work(Section):
     """How much load one request, one prompt token, one output token is."""
 
@@ -106,7 +135,7 @@ class Scenario(Section):
     name: str = Field(min_length=1)
     history: Seconds = 7 * 86400.0
     length: Seconds | None = None
-    pools: tuple[PoolSpec, ...] = Field(min_length=1)
+    pools: tuple[NodePool, ...] = Field(min_length=1)
     services: tuple[ServiceSpec, ...] = Field(min_length=1)
     load: tuple[Shape, ...] = ()
     policies: dict[str, dict[str, Any]] = Field(default={"prescale": {}})
