@@ -38,6 +38,7 @@ from aiops.model import Cause
 from aiops.settings import load_yaml
 from aiops.sim.faults.cases import TWO
 from aiops.sim.faults.kinds import KINDS
+from aiops.sim.faults.score import ABSTAINED
 
 AFTER_VISIBLE_S = 5.0
 """A simulated case's `at` is 5 s after the fault is visible; 5 s more is the 10 s in which a decision is due."""
@@ -218,19 +219,32 @@ def table(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return rows
 
 
+def quiet_moments(case: Case, number: int, of: int) -> Iterator[float]:
+    """Times before the fault at which a detector might have asked for nothing.
+
+    Just before it where the onset is known; with an SLI of a long recording also at other hours, since such cases may share
+    their normal period; without an SLI at six moments of the half hour before.
+    """
+    truth, first, step = case.truth, float(case.panel.times[0]), case.panel.step_s
+    if truth["sli"] is None:
+        yield from (truth["at"] - (1.0 + columns) * step for columns in (2, 5, 10, 15, 20, 25))
+        return
+    start = truth["onset"] - 3.0 if "onset" in truth else truth["at"] - 1515.0
+    for at in start - 3600.0 * (number + of * np.arange(3)):
+        late = at - first > 50 * step
+        yield at if late else start
+        if not late or at == start:
+            return
+
+
 def false_alarms(cases: Sequence[Case]) -> tuple[int, int]:
-    """Windows before the fault in which a cause was named, and all of them; only with an SLI, as a detector would ask."""
-    named = total = 0
-    for i, case in enumerate(cases):
-        start, first = case.truth.get("onset", case.truth["at"] - 1500.0) - 15.0, case.panel.times[0]
-        for at in start - 3600.0 * (i + len(cases) * np.arange(3)):  # cases may share their normal period: other hours of it
-            at = at if at - first > 50 * case.panel.step_s else start
-            if case.truth["sli"]:
-                total += 1
-                named += analyse(case.panel.until(at), case.graph, at, case.truth["sli"]).verdict is not Cause.UNKNOWN
-            if at == start:
-                break
-    return named, total
+    """Normal windows in which somebody was blamed, and all of them."""
+    said = [
+        analyse(case.panel.until(at), case.graph, at, case.truth["sli"]).verdict.value
+        for i, case in enumerate(cases)
+        for at in quiet_moments(case, i, len(cases))
+    ]
+    return sum(verdict not in ABSTAINED for verdict in said), len(said)
 
 
 def speed(rows: int) -> tuple[float, float]:
