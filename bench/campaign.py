@@ -162,7 +162,7 @@ def run(kinds: Sequence[str], seeds: Sequence[int], into: Path) -> list[Answer]:
 
     known = load(into)
     have = {(one.kind, one.seed) for one in known}
-    wanted = [(kind, seed) for kind in kinds for seed in seeds if (kind, seed) not in have]
+    wanted = [(kind, seed) for seed in seeds for kind in kinds if (kind, seed) not in have]
     with into.open("a") as file:
         for kind, seed in track(wanted, description="cases", console=Console(stderr=True)):
             for one in answers(kind, seed):

@@ -75,7 +75,7 @@ class CausalDiagnoser:
 
 
 def _sli_findings(measured: Rich, graph: Graph, now: float, foreseen: Foreseen) -> Iterator[Finding]:
-    rich, bands = against(measured, foreseen)
+    rich, bands = against(measured, foreseen, SLIS)
     facts = recent_facts(rich, graph, now)
     slis = [row for role in SLIS for row in facts.rows(role) if facts.z(row) > 0]
     for row in sorted(slis, key=lambda row: -facts.z(row))[:MAX_SLIS]:

@@ -7,13 +7,14 @@ knows no model, only quantiles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aiops.diagnose.derive import Rich
 from aiops.diagnose.facts import RECENT_S
+from aiops.diagnose.meaning import Role
 from aiops.diagnose.panel import Panel
 from aiops.diagnose.shift import LATE_S, nan_median
 from aiops.metrics import Bad
@@ -65,15 +66,15 @@ def band_of(made: Sequence[Forecast], times: Floats) -> Band:
     return band
 
 
-def against(rich: Rich, foreseen: Foreseen) -> tuple[Rich, Mapping[int, Band]]:
-    """The panel with what forecasts missed in place of the foreseen rows' readings, and the band of every such row.
+def against(rich: Rich, foreseen: Foreseen, roles: Collection[Role]) -> tuple[Rich, Mapping[int, Band]]:
+    """The panel with what forecasts missed in place of the readings of foreseen rows of these roles, and every row's band.
 
     Laid around what is foreseen for the newest column, so that the numbers stay readable. A row whose forecasts reach the
     newest column but too little of the past to know their errors keeps its readings; its band still counts.
     """
     panel, values, bands = rich.panel, rich.panel.values.copy(), {}
     for i, key in enumerate(zip(panel.entities, panel.metrics, strict=True)):
-        band = band_of(foreseen[key], panel.times) if key in foreseen else None
+        band = band_of(foreseen[key], panel.times) if key in foreseen and rich.meanings[i].role in roles else None
         if band is None or not np.isfinite(band.most[-1]):
             continue
         bands[i] = band
