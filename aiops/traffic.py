@@ -41,16 +41,34 @@ def queries(links: Iterable[Link]) -> tuple[Query, ...]:
     return tuple(Query(metric=m, matchers=(device,), window_s=WINDOW_S, step_s=STEP_S) for m in (*_DISK, *_NIC))
 
 
+def uses(snapshot: Snapshot) -> dict[str, Use | None]:
+    """`use` of every link, by name."""
+    links = snapshot.cluster.links
+    below = _below(links)
+    return {link.name: _use(snapshot, link, (below, frozenset())) for link in links}
+
+
 def use(snapshot: Snapshot, link: Link) -> Use | None:
     """Measured traffic of a link; of one without a device the sum of its children's, if each is known; else None."""
-    return _use(snapshot, link, frozenset())
+    return _use(snapshot, link, (_below(snapshot.cluster.links), frozenset()))
 
 
-def _use(snapshot: Snapshot, link: Link, above: frozenset[str]) -> Use | None:
+Tree = dict[str, list[Link]]
+
+
+def _below(links: Iterable[Link]) -> Tree:
+    found: Tree = {}
+    for link in links:
+        found.setdefault(link.parent, []).append(link)
+    return found
+
+
+def _use(snapshot: Snapshot, link: Link, tree: tuple[Tree, frozenset[str]]) -> Use | None:
     if link.device:
         return _measured(snapshot, link)
-    children = [one for one in snapshot.cluster.links if one.parent == link.name and one.name not in above | {link.name}]
-    parts = [_use(snapshot, child, above | {link.name}) for child in children]
+    below, above = tree[0], tree[1] | {link.name}
+    children = [one for one in below.get(link.name, ()) if one.name not in above]
+    parts = [_use(snapshot, child, (below, above)) for child in children]
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
         told = link.used_bytes_per_s

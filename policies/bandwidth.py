@@ -80,7 +80,11 @@ class Bandwidth:
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
         """Promises first, then per link what gives way or goes back, then compression per job; all by name."""
         yield from self._promises(snapshot)
-        looks = {link.name: self._look(snapshot, link) for link in sorted(snapshot.cluster.links, key=lambda one: one.name)}
+        measured = traffic.uses(snapshot)
+        looks = {
+            link.name: self._look(snapshot, link, measured[link.name])
+            for link in sorted(snapshot.cluster.links, key=lambda one: one.name)
+        }
         bulky = tuple(job for job in snapshot.cluster.jobs if self._is_bulk(f"job/{job.id}"))
         bulk = replace(snapshot.cluster, jobs=bulky)  # few of thousands: only they are looked for on each of a thousand links
         for look in looks.values():
@@ -110,8 +114,7 @@ class Bandwidth:
 
     # -- who gives way -------------------------------------------------------------------------------------------------
 
-    def _look(self, snapshot: Snapshot, link: Link) -> Look:
-        use = traffic.use(snapshot, link)
+    def _look(self, snapshot: Snapshot, link: Link, use: traffic.Use | None) -> Look:
         marked = next((f for f in snapshot.findings if self._congested(f.cause, f.subject, f.confidence, link)), None)
         if use is None:
             told = f"found congested ({marked.id})" if marked else "its traffic is not measured: nothing is changed"

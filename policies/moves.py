@@ -54,11 +54,19 @@ def movable(cluster: Cluster, now: float, min_runtime_s: float) -> list[Job]:
 def defragment(waiting: Job, floor: Floor, jobs: Sequence[Job], now: float) -> Clearing | None:
     """The cheapest way to free one node for `waiting`; None where it needs several nodes or no few moves suffice."""
     sizes = floor.of_type(waiting.gpu_type)
-    found = []
-    for node in sorted(name for name, size in sizes.items() if size >= waiting.gpus):
-        on_node = sorted((job for job in jobs if job.nodes == (node,)), key=lambda job: (cost(job, now), job.id))
-        found += [one for some in few(on_node) if (one := _clear(waiting, floor, (node, some), now)) is not None]
-    return min(found, key=lambda one: (one.disruption, one.node, one.names), default=None)
+    on: dict[str, list[Job]] = {}
+    for job in jobs:
+        on.setdefault(job.nodes[0], []).append(job)
+    found: list[tuple[float, str, str, tuple[Job, ...]]] = []
+    for node in (name for name, size in sizes.items() if size >= waiting.gpus):
+        costs = {job.id: cost(job, now) for job in on.get(node, ())}
+        for some in few(sorted(on.get(node, ()), key=lambda job: (costs[job.id], job.id))):
+            if floor.free[node] + sum(job.gpus for job in some) >= waiting.gpus:
+                found.append((sum(costs[job.id] for job in some), node, ", ".join(job.id for job in largest(some)), some))
+    for disruption, node, _, some in sorted(found, key=lambda one: one[:3]):  # the first that finds places is the cheapest
+        if moves := rehoused(some, floor, node):
+            return Clearing(node, moves, disruption)
+    return None
 
 
 def few(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
@@ -66,19 +74,16 @@ def few(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
     return (some for count in range(1, MOST + 1) for some in combinations(jobs[:8], count))
 
 
-def _clear(waiting: Job, floor: Floor, by: tuple[str, tuple[Job, ...]], now: float) -> Clearing | None:
-    node, some = by
-    if floor.free[node] + sum(job.gpus for job in some) < waiting.gpus:
-        return None
-    moves = rehoused(some, floor, node)
-    return Clearing(node, moves, sum(cost(job, now) for job in some)) if moves else None
+def largest(jobs: Sequence[Job]) -> list[Job]:
+    """The order in which places are looked for."""
+    return sorted(jobs, key=lambda job: (-job.gpus, job.id))
 
 
 def rehoused(some: Sequence[Job], floor: Floor, away_from: str) -> tuple[Move, ...]:
     """Where these jobs go on, largest first; () where one of them finds no place."""
-    left = Floor({n: node for n, node in floor.nodes.items() if n != away_from}, floor.pools, dict(floor.free), {})
+    left = floor.without(away_from)
     moves = []
-    for job in sorted(some, key=lambda job: (-job.gpus, job.id)):
+    for job in largest(some):
         nodes = left.place(job)
         if nodes is None:
             return ()

@@ -29,6 +29,11 @@ class Floor:
         nodes = {node.name: node for node in cluster.nodes if node.name in free}
         return cls(nodes, {pool.name: pool for pool in cluster.pools}, dict(free), {})
 
+    def without(self, name: str) -> Floor:
+        """A floor to plan on that lacks one node."""
+        sizes = {kind: {one: size for one, size in counts.items() if one != name} for kind, counts in self.sizes.items()}
+        return Floor({one: node for one, node in self.nodes.items() if one != name}, self.pools, dict(self.free), sizes)
+
     def of_type(self, gpu_type: str) -> dict[str, int]:
         """Healthy GPUs of a type on each node that has any."""
         if gpu_type not in self.sizes:

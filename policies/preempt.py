@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 from aiops.action import Decision
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
+from policies.crowd import Crowd
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.rules import rule_of
-from policies.victims import Victim, cheapest, fits, free_gpus, with_leaving
+from policies.victims import Victim, cheapest
 
 DAY_S = 86400.0
 
@@ -57,16 +58,19 @@ class PreemptPolicy:
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
         """Decisions for the first waiting job that can be helped; a note for each that cannot."""
         waiting = [job for job in snapshot.cluster.jobs if job.state is JobState.QUEUED and job.gpus > 0]
+        if not waiting:
+            return
+        crowd, stoppable, by_priority = Crowd(snapshot), self.stoppable(snapshot), dict[int, list[Victim]]()
         for job in sorted(waiting, key=lambda job: (-job.priority, job.submitted_at, job.id)):
-            free = free_gpus(snapshot.cluster)
-            if fits(job, free, snapshot.cluster):
+            if crowd.now(job).enough(job.gpus):
                 yield f"{job.id}: fits without stopping anyone"
                 continue
-            coming = with_leaving(free, job, snapshot)
-            if fits(job, coming, snapshot.cluster):  # a slow drain is waited for: more victims would not make it faster
+            if crowd.soon(job).enough(job.gpus):  # a slow drain is waited for: more victims would not make it faster
                 yield f"{job.id}: fits once those that are stopping have left"
                 continue
-            chosen = cheapest(job, self.victims(snapshot, job), coming, snapshot.cluster)
+            victims = by_priority.setdefault(job.priority, self._outranked(stoppable, job))
+            enough = crowd.without(job, victims).enough(job.gpus)
+            chosen = cheapest(job, victims, crowd.coming(job), snapshot.cluster) if enough else None
             if chosen is None:
                 yield f"{job.id}: would not fit whoever may be stopped; nobody is"
                 continue
@@ -75,23 +79,30 @@ class PreemptPolicy:
 
     def victims(self, snapshot: Snapshot, waiting: Job) -> list[Victim]:
         """Who may be stopped for `waiting`, by name; priority and guarantees are hard, cost only orders within them."""
+        return self._outranked(self.stoppable(snapshot), waiting)
+
+    def _outranked(self, stoppable: Sequence[Victim], waiting: Job) -> list[Victim]:
+        most = waiting.priority - self.rule.priority_gap
+        return [victim for victim in stoppable if all(job.priority <= most for job in victim.jobs)]
+
+    def stoppable(self, snapshot: Snapshot) -> list[Victim]:
+        """Whole gangs and jobs that may be stopped for anybody who outranks them, by name, with what that loses."""
         running = [job for job in snapshot.cluster.jobs if job.state is JobState.RUNNING]
+        floors = {queue.name: queue.min_runtime_s for queue in reversed(snapshot.cluster.queues)}
         groups: dict[str, list[Job]] = {}
         for job in sorted(running, key=lambda job: job.id):
             groups.setdefault(job.gang or job.id, []).append(job)
         reported = [job.started_at for job in running if job.checkpoint and job.started_at is not None]
         usual = median(reported) if reported else -math.inf
-        whole = [jobs for jobs in groups.values() if all(self._may_stop(snapshot, job, waiting) for job in jobs)]
+        whole = [jobs for jobs in groups.values() if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
-    def _may_stop(self, snapshot: Snapshot, job: Job, waiting: Job) -> bool:
-        now, rule = snapshot.now, self.rule
-        floor = next((q.min_runtime_s for q in snapshot.cluster.queues if q.name == job.queue), rule.min_runtime_s)
-        young = job.started_at is None or now - job.started_at < floor
+    def _may_stop(self, job: Job, now: float, floors: Mapping[str, float]) -> bool:
+        rule = self.rule
+        young = job.started_at is None or now - job.started_at < floors.get(job.queue, rule.min_runtime_s)
         often = sum(now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
-        outranked = waiting.priority - job.priority >= rule.priority_gap
         able = job.preemptible or job.checkpoint is not None
-        return outranked and able and not (job.protected or young or often or silent(job, now, self.rule))
+        return able and not (job.protected or young or often or silent(job, now, self.rule))
 
 
 def _why(waiting: Job, chosen: Sequence[Victim]) -> str:

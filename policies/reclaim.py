@@ -52,9 +52,9 @@ class Reclaim:
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
         """Decisions or a note per entitled job that waits, in order; capacity is subtracted as it goes."""
         cluster = snapshot.cluster
-        borrowers = self.borrowers(snapshot)
         if not any(job.lender for job in cluster.jobs):
             return
+        borrowers = self.borrowers(snapshot)
         floor = Floor.of(cluster, free_gpus(cluster))
         for job in entitled(cluster, Shares.of(cluster)):
             if (nodes := floor.place(job)) is not None:

@@ -72,7 +72,7 @@ def room(snapshot: Snapshot, limits: Limits) -> Capacity:
     """
     whole = capacity(snapshot.cluster, limits.oversubscription)
     promised = usage((one for one in snapshot.reservations if one.state in LIVE), whole)
-    measured = {link.name: traffic.use(snapshot, link) for link in snapshot.cluster.links}
+    measured = traffic.uses(snapshot)
     links = dict(whole.links)
     for name, seen in measured.items():
         mine = promised.get(("link", name), 0.0)
