@@ -53,20 +53,24 @@ def movable(cluster: Cluster, now: float, min_runtime_s: float) -> list[Job]:
 
 def defragment(waiting: Job, floor: Floor, jobs: Sequence[Job], now: float) -> Clearing | None:
     """The cheapest way to free one node for `waiting`; None where it needs several nodes or no few moves suffice."""
-    sizes = floor.of_type(waiting.gpu_type)
     on: dict[str, list[Job]] = {}
     for job in jobs:
         on.setdefault(job.nodes[0], []).append(job)
-    found: list[tuple[float, str, str, tuple[Job, ...]]] = []
-    for node in (name for name, size in sizes.items() if size >= waiting.gpus):
-        costs = {job.id: cost(job, now) for job in on.get(node, ())}
-        for some in few(sorted(on.get(node, ()), key=lambda job: (costs[job.id], job.id))):
-            if floor.free[node] + sum(job.gpus for job in some) >= waiting.gpus:
-                found.append((sum(costs[job.id] for job in some), node, ", ".join(job.id for job in largest(some)), some))
+    sizes = floor.of_type(waiting.gpu_type)
+    large = (node for node, size in sizes.items() if size >= waiting.gpus)
+    found = [one for node in large for one in _ways(node, on.get(node, ()), waiting.gpus - floor.free[node], now)]
     for disruption, node, _, some in sorted(found, key=lambda one: one[:3]):  # the first that finds places is the cheapest
         if moves := rehoused(some, floor, node):
             return Clearing(node, moves, disruption)
     return None
+
+
+def _ways(node: str, jobs: Sequence[Job], short: float, now: float) -> Iterator[tuple[float, str, str, tuple[Job, ...]]]:
+    """Every few jobs of a node that free the GPUs it is short of: what that costs, the node, their names, they."""
+    costs = {job.id: cost(job, now) for job in jobs}
+    for some in few(sorted(jobs, key=lambda job: (costs[job.id], job.id))):
+        if sum(job.gpus for job in some) >= short:
+            yield sum(costs[job.id] for job in some), node, ", ".join(job.id for job in largest(some)), some
 
 
 def few(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
