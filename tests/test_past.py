@@ -47,6 +47,9 @@ class Shelf:
     def findings(self):
         return ()
 
+    def finding_history(self, since, until):
+        return ()
+
 
 class Here:
     """Tasks in this process."""

@@ -144,8 +144,8 @@ def excess(ledger: Ledger, room: Capacity, now: float) -> str:
 
 
 def start(one: Reservation) -> float:
-    """When it begins to take capacity."""
-    return one.created_at if one.starts_at is None else one.starts_at
+    """When it begins to take capacity; what was asked for at once has begun, even where the clock stepped back since."""
+    return -math.inf if one.starts_at is None else one.starts_at
 
 
 def end(one: Reservation) -> float:

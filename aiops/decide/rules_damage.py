@@ -141,7 +141,8 @@ def unbroken(trace: Trace, limits: Limits) -> Broken:
         failed += (seen.now for one in decided.transitions if one.state in BAD and _counts(by_id[one.id]))
         reset = max((o.at for o in seen.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
         since = [at for at in failed if at > reset]
-        runs = zip(*(since[i:] for i in range(limits.breaker_failures)), strict=False)
+        enough = limits.breaker_failures
+        runs = (since[first : first + enough] for first in range(len(since) - enough + 1))
         if any(max(run) - min(run) < limits.window_s - 60.0 for run in runs):
             hurt = (a for a in decided.admissions if a.permitted and destructive(a.decision.action))
             yield from ((admission.id, "after the breaker had tripped") for admission in hurt)

@@ -92,6 +92,11 @@ def test_an_advance_reservation_takes_nothing_before_its_start_and_everything_af
     assert step(active, 200.0)[0].state is HoldState.RELEASED
 
 
+def test_a_hold_of_now_counts_even_when_the_clock_steps_back_before_its_birth() -> None:
+    ledger = hold((), wish(now=20.0, gpus=8), ROOM, 20.0).ledger
+    assert hold(ledger, wish("k", gpus=8, ends_at=20.0), ROOM, 0.0).denied is Deny.NO_CAPACITY
+
+
 def test_grants_go_by_need_then_priority_then_name() -> None:
     asked = [wish("c", gpus=8, from_forecast="x", priority=9), wish("b", gpus=8), wish("a", gpus=8, priority=1)]
     _, answers = grant((), asked, ROOM, 0.0)

@@ -128,7 +128,7 @@ class SimBackend:
         if not group.spec.low <= action.nodes <= group.spec.high:
             return f"pool {action.pool} has {group.spec.low}..{group.spec.high} nodes"
         busy = [name for name in action.remove if not group.idle(name)]
-        if busy or len(set(action.remove)) != max(0, action.was - action.nodes):
+        if busy or not len(set(action.remove)) == len(action.remove) == max(0, action.was - action.nodes):
             return f"work runs on {', '.join(busy)}" if busy else "a shrinking pool must name exactly the nodes that go"
         self.world.scale_pool(action.pool, action.nodes, now, action.remove)
         return ""
