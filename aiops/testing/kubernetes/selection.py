@@ -20,6 +20,16 @@ def by_text(labels: str, fields: str, found: dict[str, Any]) -> bool:
     return all(_label(term, has) for term in terms) and all(_field(term, found) for term in fields.split(",") if term)
 
 
+def as_selected(kind: str, row: dict[str, Any], before: dict[str, Any] | None, query: dict[str, str]) -> str:
+    """What a watcher with these selectors is told: what comes to match is ADDED, what no longer does is DELETED."""
+    selectors = query.get("labelSelector", ""), query.get("fieldSelector", "")
+    now = by_text(*selectors, row)
+    if kind != "MODIFIED" or before is None:
+        return kind if now else ""
+    known = by_text(*selectors, before)
+    return "MODIFIED" if now and known else "ADDED" if now else "DELETED" if known else ""
+
+
 def _label(term: str, has: dict[str, str]) -> bool:
     member = _SET.match(term)
     if member:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,38 +21,15 @@ from aiops.clock import SystemClock
 from aiops.testing.kubernetes import verbs
 from aiops.testing.kubernetes.controllers import Controllers
 from aiops.testing.kubernetes.discovery import discovery
+from aiops.testing.kubernetes.faults import Faults, Write
 from aiops.testing.kubernetes.patch import merge
 from aiops.testing.kubernetes.resources import TABLE, Resource, Target, target
-from aiops.testing.kubernetes.selection import by_text
+from aiops.testing.kubernetes.selection import as_selected
 from aiops.testing.kubernetes.status import Refused, malformed, not_found
 from aiops.testing.kubernetes.store import Object, Store
 
 _NAMESPACES = ("default", "kube-system", "aiops")
 _METHODS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write that took effect."""
-
-    verb: str
-    path: str
-    body: Object
-
-
-@dataclass(slots=True)
-class Faults:
-    """What is broken at present; tests change it while the server runs."""
-
-    blind: bool = False
-    lies_about: Callable[[str, str], bool] = lambda verb, path: False
-    """Answered as if done, and not done."""
-    halves: Callable[[str, str], bool] = lambda verb, path: False
-    """Metadata is written, the rest is not: what a webhook or a broken controller in between can do."""
-    lose_reply_of: Callable[[str, str], bool] = lambda verb, path: False
-    refuse: Callable[[str, str], Refused | None] = lambda verb, path: None
-    forbidden: set[tuple[str, str]] = field(default_factory=set)
-    """Pairs of verb and resource (`create`, `pods/eviction`) that answer 403."""
 
 
 class ApiServer:
@@ -260,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return upto
         for version, kind, row, before in rows:
             elsewhere = found.namespace and row["metadata"].get("namespace") != found.namespace
-            told = "" if elsewhere else _as_selected(kind, row, before, query)
+            told = "" if elsewhere else as_selected(kind, row, before, query)
             if told:
                 self._chunk({"type": told, "object": row})
             seen = version
@@ -292,13 +267,3 @@ def _body(raw: bytes) -> Object:
     if not isinstance(found, dict):
         raise malformed("the body is no object")
     return found
-
-
-def _as_selected(kind: str, row: Object, before: Object | None, query: dict[str, str]) -> str:
-    """What a watcher with these selectors is told: what comes to match is ADDED, what no longer does is DELETED."""
-    selectors = query.get("labelSelector", ""), query.get("fieldSelector", "")
-    now = by_text(*selectors, row)
-    if kind != "MODIFIED" or before is None:
-        return kind if now else ""
-    known = by_text(*selectors, before)
-    return "MODIFIED" if now and known else "ADDED" if now else "DELETED" if known else ""
