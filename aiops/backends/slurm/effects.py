@@ -192,6 +192,7 @@ class Effects:
     def _users(self, owner: str, view: View) -> str:
         """Whose jobs may use a reservation: the owner's own user where it is a job, else the one that is configured."""
         kind, _, id = owner.partition("/")
+        kind, id = ("job", kind) if kind.isdigit() and not id else (kind, id)  # policies name a waiting job by its id alone
         job = self._query.job(id) if kind == "job" else None
         user = job.user if job is not None else ""
         chosen = (id if kind == "user" else user) or view.settings.reservation_user or ""

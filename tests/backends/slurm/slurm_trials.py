@@ -82,9 +82,8 @@ class Trials:
         action, id = self.wishes.draw(usable), f"t{number}"
         if fault in ("ended", "requeued", "old id"):
             action, fault = self.wishes.moved(action, fault)
-        if fault == "kill -9":
-            self.save()
-        before, self.stage.asked[:] = settled(look(self.stage.server)), []
+        before = self.saved() if fault == "kill -9" else settled(look(self.stage.server))
+        self.stage.asked.clear()
         outcome = self.go(action, id, fault)
         after = look(self.stage.server)
         self.judge((action, id, fault, outcome), before, after)
@@ -92,15 +91,23 @@ class Trials:
         self.tally[f"{action.kind}: {outcome.value}"] += 1
         self.tally[f"fault {fault}: {outcome.value}"] += 1
 
+    def saved(self) -> Sight:
+        """What is there and saved: slurmctld writes its state some seconds late, and what it had not saved never was."""
+        for _ in range(5):
+            before = settled(look(self.stage.server))
+            self.save()
+            if settled(look(self.stage.server)) == before:
+                break
+        return before
+
     def save(self) -> None:
-        """slurmctld saves its state some seconds late, and what it had not saved never was: that is no effect of ours."""
-        server, since = self.stage.server, time.time()
-        for job in self.stage.observe().jobs:
-            server.run("scontrol", "update", f"JobId={job.id}", "Comment=save", check=False)
-        for node in ("gpu1", "gpu2", "gpu3"):
-            server.run("scontrol", "update", f"NodeName={node}", "Comment=save", check=False)
+        """Wait until the files hold a word that was written now, and so all that was before it."""
+        server, word = self.stage.server, f"saved-{time.monotonic_ns()}"
+        jobs = [job for job in self.stage.observe().jobs if job.state in (JobState.RUNNING, JobState.SUSPENDED, JobState.HELD)]
+        for name in (f"JobId={jobs[0].id}", "NodeName=gpu1"):
+            server.run("scontrol", "update", name, f"Comment={word}", check=False)
         files = [server.s / "state" / name for name in ("job_state", "node_state")]
-        wait_for(lambda: all(f.exists() and f.stat().st_mtime > since for f in files), "saved state", 30.0)
+        wait_for(lambda: all(f.exists() and word.encode() in f.read_bytes() for f in files), "saved state", 30.0)
 
     def go(self, action: Action, id: str, fault: str) -> Outcome:
         """Apply under a fault; then what the ledger does: look, and send again only where a look proves the effect absent."""
