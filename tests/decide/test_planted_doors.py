@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_planted_bugs
 from lying_world import World, scale
 
 from aiops.action import Mode
@@ -226,3 +227,11 @@ def test_each_planted_bug_is_caught(
 
 def test_all_thirty_are_checked() -> None:
     assert {rule for rule, _ in RULES} == {f"I{number}" for number in range(1, 31)}
+
+
+def test_the_page_lists_every_planted_bug() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "planted-bugs.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if "| I" in line]
+    assert [(row[0], row[2].split()[0]) for row in rows] == [
+        (bug, rule) for bug, _, _, rule in (*test_planted_bugs.BUGS, *BUGS)
+    ]
