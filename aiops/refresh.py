@@ -16,7 +16,9 @@ import numpy as np
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
 from aiops.forecast.limits import companions, limits_of
-from aiops.forecast.live import Judged, Learnt, Said, group, learn, say
+from aiops.forecast.live import Judged, Learnt, Said, Shapes, draw, group, learn, say
+from aiops.forecast.rolling import Ask
+from aiops.forecast.trend import Calendar
 from aiops.forecast.warning import RUN, anomalies, exhaustions
 from aiops.foresight import Foresight, Plan
 from aiops.model import Cluster, Finding, Floats, Forecast, Query, SeriesKey
@@ -33,6 +35,9 @@ FORESEEN_S = 3600.0
 
 LEARN_SERIES = 1250
 """Series that learning sees, evenly picked: with the fewest moments of each they fill `regression.MAX_ROWS`."""
+
+SCALED = frozenset({"service", "pool", "queue"})
+"""Labels of series that follow people's days and are scaled for."""
 
 RETRY_S = 3600.0
 """After a fit that failed or hung, this long until the next: it may cost the workers a whole timeout."""
@@ -56,7 +61,8 @@ class Refresher:
         self.shelf, self.plan = shelf, plan or Plan()
         self._executor: Executor = executor or Workers()
         self._learnt: Model | None = None
-        self._learn_at, self._trouble = -np.inf, ""
+        self._shapes: tuple[Shapes, Shapes] = ({}, {})
+        self._learn_at, self._trouble, self._undrawn = -np.inf, "", ""
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
         self._earlier: list[tuple[float, dict[str, Forecast]]] = []
@@ -84,42 +90,62 @@ class Refresher:
     def refresh(self, panel: Sequence[Grid]) -> tuple[Forecast, ...]:
         """A forecast per series of a panel whose grids end together: learn if that is due, then say, group by group.
 
-        A series of which nothing is known yet has no forecast: missing is never zero.
+        After the first time it is learnt beside the forecasts, which speak by yesterday's model. A series of which nothing is
+        known yet has no forecast: missing is never zero.
         """
         panel = [grid for grid in panel if np.isfinite(grid.values).any()]
         if not panel:
             return ()
-        groups, plan, end = group(panel, GROUP), self.plan, panel[0].end
-        if self._learnt is None and end >= self._learn_at:
-            ((learnt, trouble),) = self._executor.run(perform, [self._learning(panel)], plan.timeout_s)
-            self._adopt(learnt, trouble, end)
+        groups, end = group(panel, GROUP), panel[0].end
+        due = self._due(panel)
+        if due and self._learnt is None:
+            self._adopt(self._run(due), end)
+            due = []
         if self._learnt is None:
-            return plain(panel, plan, self._trouble)
-        tasks: list[tuple[Any, ...]] = [
-            (say_group, part, plan, self._learnt, self._said.get(index)) for index, part in enumerate(groups)
-        ]
-        due = end >= self._learn_at
-        results = self._executor.run(perform, [*tasks, *([self._learning(panel)] if due else [])], plan.timeout_s)
-        if due:
-            self._adopt(*results.pop(), end)
+            return plain(panel, self.plan, self._trouble)
+        results = self._run([*(self._saying(index, part) for index, part in enumerate(groups)), *due])
+        unheard = self._unheard(panel)
         made: list[Forecast] = []
-        for index, (judged, trouble) in enumerate(results):
+        for index, (part, (judged, trouble)) in enumerate(zip(groups, results, strict=False)):
             if judged is None:
-                made += plain(groups[index], plan, trouble)
+                made += plain(part, self.plan, trouble)
             else:
                 self._said[index] = judged.said
-                made += judged.forecasts
+                made += (replace(f, model=f.model + unheard.get(f.target, "")) for f in judged.forecasts)
+        if due:
+            self._adopt(results[len(groups) :], end)
         return tuple(made)
 
-    def _learning(self, panel: Sequence[Grid]) -> tuple[Any, ...]:
-        """The task of learning anew: after the first time it runs beside the forecasts, which speak by yesterday's model."""
-        prophet = len(panel) <= self.plan.prophet_series
-        return learn_panel, tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), self.plan, prophet, self._learnt
+    def _unheard(self, panel: Sequence[Grid]) -> dict[str, str]:
+        """What the record of a series says for which Prophet was asked and has no shape."""
+        asked = prophet_series(panel, self.plan.prophet_series)
+        said = f"(without prophet: {self._undrawn or 'not fitted'})"
+        return {str(grid.key): said for grid in asked if grid.key not in self._shapes[0]}
 
-    def _adopt(self, learnt: Model | None, trouble: str, end: float) -> None:
-        """A new model holds from the next forecast on; after a failure yesterday's is better than none."""
-        self._learnt, self._trouble = learnt or self._learnt, trouble
-        self._learn_at = end + (self.plan.refit_s if learnt is not None else min(RETRY_S, self.plan.refit_s))
+    def _run(self, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Any, str]]:
+        return self._executor.run(perform, tasks, self.plan.timeout_s)
+
+    def _saying(self, index: int, part: Sequence[Grid]) -> tuple[Any, ...]:
+        """The task of one group: with the shapes of its own series, not of all."""
+        now, earlier = ({g.key: shapes[g.key] for g in part if g.key in shapes} for shapes in self._shapes)
+        return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, (now, earlier), self._said.get(index)
+
+    def _due(self, panel: Sequence[Grid]) -> list[tuple[Any, ...]]:
+        """The tasks of learning anew, none before it is time: the global model, and Prophet by itself, for that may hang."""
+        if panel[0].end < self._learn_at:
+            return []
+        sample, shaped = tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), prophet_series(panel, self.plan.prophet_series)
+        learning: tuple[Any, ...] = (learn_panel, sample, replace(self.plan.ask, series=len(panel)), self.plan.calendar)
+        return [learning, (draw_shapes, shaped, self.plan.ask, self.plan.calendar, self._shapes[0])] if shaped else [learning]
+
+    def _adopt(self, results: Sequence[tuple[Any, str]], end: float) -> None:
+        """What was learnt holds from the next forecast on; after a failure yesterday's is better than none."""
+        (learnt, self._trouble), *drawn = results
+        self._learnt = learnt or self._learnt
+        for shapes, self._undrawn in drawn:
+            self._shapes = shapes or self._shapes
+        failed = any(trouble for _, trouble in results)
+        self._learn_at = end + (min(RETRY_S, self.plan.refit_s) if failed else self.plan.refit_s)
 
     @classmethod
     def from_settings(cls, shelf: Shelf, section: Mapping[str, Any], where: str) -> Refresher:
@@ -137,14 +163,28 @@ def perform(work: Callable[..., Any], *task: Any) -> Any:
     return work(*task)
 
 
-def learn_panel(panel: Sequence[Grid], plan: Plan, prophet: bool, before: Model | None) -> Model:
-    """Fit on a panel; runs in a worker. Prophet only where series are few enough to be pools and services."""
-    return pickle.dumps(learn(panel, plan.ask, plan.calendar, panel if prophet else (), opened(before) if before else None))
+def learn_panel(panel: Sequence[Grid], ask: Ask, calendar: Calendar) -> Model:
+    """Fit the global model on a panel; runs in a worker."""
+    return pickle.dumps(learn(panel, ask, calendar))
 
 
-def say_group(panel: Sequence[Grid], plan: Plan, model: Model, said: Said | None) -> Judged:
+def draw_shapes(panel: Sequence[Grid], ask: Ask, calendar: Calendar, warm: Shapes) -> tuple[Shapes, Shapes]:
+    """Fit Prophet to each series; runs in a worker."""
+    return draw(panel, ask, calendar, warm)
+
+
+def say_group(
+    panel: Sequence[Grid], ask: Ask, calendar: Calendar, model: Model, shapes: tuple[Shapes, Shapes], said: Said | None
+) -> Judged:
     """Forecast one group; runs in a worker."""
-    return say(panel, plan.ask, plan.calendar, opened(model), said)
+    learnt = replace(opened(model), shapes=shapes[0], earlier_shapes=shapes[1])
+    return say(panel, ask, calendar, learnt, said)
+
+
+def prophet_series(panel: Sequence[Grid], most: int) -> tuple[Grid, ...]:
+    """The series that Prophet earns its cost on, at most so many: demand of services, pools and queues, not devices."""
+    scaled = [grid for grid in panel if any(name in SCALED for name, _ in grid.key.labels)]
+    return tuple(scaled[:most])
 
 
 def opened(model: Model) -> Learnt:

@@ -1,6 +1,6 @@
-"""Forecast accuracy beside naive rules and what others do, on the same origins; and the refresh of 10,000 series.
+"""Forecast accuracy beside naive rules and what others do, on the same origins.
 
-    bench/forecast.py [--quick] [--json OUT] [--data FOLDER] [--refresh N]
+    bench/forecast.py [--quick] [--json OUT] [--data FOLDER]
 
 Accuracy runs on every `*.csv.gz` in FOLDER (time,series,value; such as the public sets turned into long CSV), or on series
 made here where there is none. Ratios are against the last value with the quantiles of its own past errors: lower is
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +23,9 @@ from aiops.forecast.baselines import LastValue, LastWeekMax, SeasonalNaive
 from aiops.forecast.rolling import Ask, forecast_origins
 from aiops.forecast.single import forecast_with
 from aiops.forecast.trend import ProphetCorrected, ProphetModel
-from aiops.foresight import Plan
 from aiops.model import Forecast, Series, SeriesKey
 from aiops.ports import Grid
-from aiops.refresh import Refresher
-from aiops.workers import Workers, prepare_worker
+from aiops.workers import prepare_worker
 
 QUANTILES = np.array([0.05, 0.5, 0.9, 0.95])
 GOALS = {  # pinball and absolute error against the last value, from the issue
@@ -134,39 +130,6 @@ def made_here() -> dict[str, list[Series]]:
     }
 
 
-def refresh_figures(count: int, days: float) -> tuple[float, float, float]:
-    """Seconds of a refresh that learns, of one that only says, and peak GiB of this process and its workers together."""
-    rng, n = np.random.default_rng(0), round(days * 288)
-    end = 20_000 * 86400.0
-    phase, level = rng.uniform(0, 6.28, count), rng.lognormal(4, 1, count)
-    wave = 2 * np.pi * np.arange(n) / 288
-
-    def panel(until: float) -> list[Grid]:
-        return [
-            Grid(
-                key=SeriesKey(f"s{i:05d}"),
-                start=until - 300 * (n - 1),
-                step_s=300.0,
-                values=level[i] * (1 + 0.5 * np.sin(wave + phase[i]) + 0.1 * np.random.default_rng(i).normal(size=n)),
-            )
-            for i in range(count)
-        ]
-
-    refresher = Refresher(None, Plan(timeout_s=3600), executor=Workers(2))  # type: ignore[arg-type]
-    try:
-        took = []
-        for until in (end, end + 300):
-            grids = panel(until)
-            begun = time.perf_counter()
-            made = refresher.refresh(grids)
-            took.append(time.perf_counter() - begun)
-            assert len(made) == count and not any("fallback: fit" in f.model for f in made)
-    finally:
-        refresher.close()
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
-    return took[0], took[1], peak
-
-
 def figures_of(name: str, wide: Sequence[Overall]) -> list[dict[str, object]]:
     goal_p90, goal_mae = GOALS.get(name, (1.0, 1.01))
     found: list[dict[str, object]] = []
@@ -196,18 +159,17 @@ def figures_of(name: str, wide: Sequence[Overall]) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="made series, few origins, 200 series refreshed")
+    parser.add_argument("--quick", action="store_true", help="made series, few origins")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--data", type=Path, help="folder of *.csv.gz")
     parser.add_argument("--sets", default="", help="comma-separated names of files, without .csv.gz")
     parser.add_argument("--origins", type=int, default=40)
     parser.add_argument("--others", type=int, default=6, help="origins for the costly models of others; 0 leaves them out")
-    parser.add_argument("--refresh", type=int, default=10_000, help="series to refresh; 0 leaves it out")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     prepare_worker()
     if args.quick:
-        args.origins, args.others, args.refresh = 4, 0, 100
+        args.origins, args.others = 4, 0
     files = sorted(args.data.glob("*.csv.gz")) if args.data and not args.quick else []
     wanted = [part for part in args.sets.split(",") if part]
     sets = {f.name.removesuffix(".csv.gz"): f for f in files if not wanted or f.name.removesuffix(".csv.gz") in wanted}
@@ -220,21 +182,6 @@ def main() -> None:
         show(f"{name}: {len(series)} series", wide)
         show(f"{name}: the costly models of others, up to four series, {args.others} origins", few)
         figures += figures_of(name, wide)
-    if args.refresh:
-        first, next_one, peak = refresh_figures(args.refresh, 7.0)
-        print(
-            f"\nrefresh of {args.refresh} series x 7 days: {first:.0f} s with learning, {next_one:.0f} s without, "
-            f"peak {peak:.2f} GiB"
-        )
-        named = (
-            ("with learning", first, 240.0, "s"),
-            ("without learning", next_one, 240.0, "s"),
-            ("peak memory", peak, 4.0, "GiB"),
-        )
-        for what, value, goal, unit in named:
-            label = f"refresh {args.refresh} series {what}"
-            found = {"figure": label, "value": round(value, 2), "unit": unit, "goal": goal, "better": "lower", "baseline": {}}
-            figures.append(found)
     for figure in figures:
         missed = isinstance(figure["value"], float) and figure["value"] > float(str(figure["goal"]))
         print(f"{'MISS' if missed else 'ok':<5}{figure['figure']}: {figure['value']} {figure['unit']} (goal {figure['goal']})")

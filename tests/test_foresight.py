@@ -10,7 +10,7 @@ from aiops.errors import ConfigError
 from aiops.forecast.trend import Calendar
 from aiops.foresight import Foresight
 from aiops.model import Query, Series, SeriesKey
-from aiops.refresh import Refresher, opened
+from aiops.refresh import Refresher
 from aiops.settings import Settings
 from aiops.wiring import assemble, check
 from aiops.workers import DaskWorkers, Workers
@@ -101,6 +101,7 @@ def test_a_scheduler_that_does_not_answer_costs_skill_not_rows(monkeypatch):
     assert made.refused == "the Dask scheduler does not answer"
 
 
+LOAD = SeriesKey.of("load", service="web")
 SALES = [(NOW - back * DAY + 300, NOW - back * DAY + 7200) for back in (6, 4, 2)]
 
 
@@ -113,7 +114,7 @@ class Shelf:
         for start, end in SALES:
             load[(times >= start) & (times < end)] += 100
         self.series = (
-            Series(key=SeriesKey("load"), times=times, values=load),
+            Series(key=LOAD, times=times, values=load),
             Series(key=SeriesKey.of("load", service="silent"), times=times[-3:], values=np.full(3, np.nan)),
         )
 
@@ -144,8 +145,7 @@ def test_a_known_event_raises_what_is_foreseen_for_it_and_a_silent_series_gets_n
     sales = [{"name": "sale", "start": start, "end": end} for start, end in [*SALES, (NOW + 300, NOW + 7200)]]
     (plain,), before = foreseen({})
     (known,), after = foreseen({"events": sales})
-    assert known.target == plain.target == "load"
+    assert known.target == plain.target == str(LOAD)
     ahead = NOW + 300.0 * np.arange(1, 7)
-    key = SeriesKey("load")
-    assert (opened(after._learnt).shapes[key].at(ahead) - opened(before._learnt).shapes[key].at(ahead)).min() > 50
+    assert (after._shapes[0][LOAD].at(ahead) - before._shapes[0][LOAD].at(ahead)).min() > 50
     assert known.at_quantile(0.9)[-1] != plain.at_quantile(0.9)[-1]

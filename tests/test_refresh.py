@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aiops import refresh
-from aiops.forecast import regression
+from aiops.forecast import live, regression
+from aiops.forecast.experts import PROPHET
 from aiops.forecast.gate import NO_SKILL
 from aiops.foresight import Plan
 from aiops.model import Cause, Cluster, Forecast, Query, Series, SeriesKey
@@ -59,11 +60,14 @@ class Here:
 
 
 PLAN = Plan(prophet_series=0, timeout_s=250)
+NEAR = replace(PLAN, horizon_s=600.0, timeout_s=3600.0)
+"""Two steps ahead, so two horizons to learn: for real workers, on a machine as busy as it likes."""
+
 ASKS = [Query(metric="requests", window_s=1)]
 
 
 def test_a_refresh_stores_one_row_per_series_from_a_worker():
-    refresher = Refresher(Shelf(), replace(PLAN, prophet_series=5, timeout_s=280))
+    refresher = Refresher(Shelf(), replace(NEAR, prophet_series=5))
     try:
         (made,) = refresher.forecasts(NOW, ASKS)
     finally:
@@ -71,7 +75,7 @@ def test_a_refresh_stores_one_row_per_series_from_a_worker():
     assert refresher.shelf.forecasts_put == [made]
     assert made.target == str(KEY)
     assert made.made_at <= NOW < made.times[0] + 300
-    assert made.values.shape == (4, 6)
+    assert made.values.shape == (4, 2)
     assert np.isfinite(made.values).all()
     assert made.skill is not None
     assert made.skill > 0
@@ -130,6 +134,19 @@ def test_a_fit_that_hangs_or_fails_falls_back_and_says_so(monkeypatch, work, rea
     assert np.isfinite(made.values).all()
 
 
+class Walled(Here):
+    """As workers do: what a task raises is a reason."""
+
+    def run(self, work, tasks, timeout_s):
+        return [self.tried(work, task) for task in tasks]
+
+    def tried(self, work, task):
+        try:
+            return work(*task), ""
+        except Exception as error:
+            return None, f"fit failed: {type(error).__name__}"
+
+
 class Ill(Here):
     """Learning fails while `ill`."""
 
@@ -167,8 +184,37 @@ def test_yesterdays_model_speaks_where_todays_fit_fails(small_trees):
 
 def test_of_very_many_series_learning_sees_a_sample(monkeypatch):
     monkeypatch.setattr(refresh, "LEARN_SERIES", 3)
-    learning = Refresher(Shelf(), PLAN, executor=Here())._learning(grids(7))
+    (learning,) = Refresher(Shelf(), PLAN, executor=Here())._due(grids(7))
     assert [grid.key.metric for grid in learning[1]] == ["s0", "s3", "s6"]
+
+
+def unfittable(*task):
+    raise RuntimeError("stan")
+
+
+@pytest.mark.parametrize("key", [KEY, SeriesKey.of("requests", device="sda")], ids=["service", "device"])
+def test_prophet_is_asked_for_services_only_and_where_it_fails_the_record_says_so(monkeypatch, small_trees, key):
+    monkeypatch.setattr(refresh, "draw_shapes", unfittable)
+    refresher = Refresher(Shelf(wave(key)), replace(PLAN, prophet_series=5), executor=Walled())
+    made = [refresher.forecasts(NOW + 300 * k, ASKS)[0] for k in range(2)]
+    said = "(without prophet: fit failed: RuntimeError)"
+    assert [one.model.endswith(said) for one in made] == [key is KEY] * 2
+    assert all("fallback: fit" not in one.model for one in made)
+
+
+def test_prophets_shapes_start_from_yesterdays_and_speak_beside_the_others(monkeypatch, small_trees):
+    warm = []
+    fit = live.fit_shapes
+    monkeypatch.setattr(
+        live, "fit_shapes", lambda panel, calendar, before: warm.append(set(before)) or fit(panel, calendar, before)
+    )
+    refresher = Refresher(Shelf(), replace(PLAN, prophet_series=5), executor=Here())
+    for now in (NOW, NOW + 300, NOW + 86_400):
+        (made,) = refresher.forecasts(now, ASKS)
+    assert warm == [set(), {KEY}, {KEY}, {KEY}]
+    assert "without prophet" not in made.model
+    said = refresher._said[0]
+    assert np.isfinite(said.bands[0, :, :, PROPHET]).any()
 
 
 def grids(count: int) -> list[Grid]:
@@ -185,7 +231,7 @@ def test_processes_dask_and_this_process_agree_bit_for_bit(monkeypatch):
     results = []
     with distributed.LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         for executor in (Here(), Workers(2), DaskWorkers(distributed.Client(cluster))):
-            refresher = Refresher(Shelf(), PLAN, executor=executor)
+            refresher = Refresher(Shelf(), NEAR, executor=executor)
             results.append(refresher.refresh(panel))
             refresher.close()
     for other in results[1:]:

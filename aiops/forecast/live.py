@@ -37,16 +37,19 @@ CHUNK = 250
 MIN_TRAIN_COLUMNS = 16
 
 
+Shapes = Mapping[SeriesKey, Shape]
+
+
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What a fit on `series` series gave, for now and from before the held-out moments: plain data and trees."""
+    """What fits for a panel of `series` series gave, for now and from before the held-out moments: plain data and trees."""
 
     at: float
     series: int
     model: Trained | None
     earlier: Trained | None
-    shapes: Mapping[SeriesKey, Shape] = field(default_factory=dict)
-    earlier_shapes: Mapping[SeriesKey, Shape] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=dict)
+    earlier_shapes: Shapes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,29 @@ class Judged:
     said: Said
 
 
-def learn(panel: Sequence[Grid], ask: Ask, calendar: Calendar, prophet: Sequence[Grid], warm: Learnt | None = None) -> Learnt:
-    """Fit the global model on a sample of the panel, and Prophet on `prophet`, with and without the newest moments."""
-    values, step_s, ask = matrix(panel), ask.step_s, replace(ask, series=len(panel))
-    end = max(grid.end for grid in panel)
-    held = round(HELD_OUT_S / step_s)
-    held = held if values.shape[1] > 3 * held else values.shape[1] // 3
-    last = values.shape[1] - 1
+def learn(panel: Sequence[Grid], ask: Ask, calendar: Calendar) -> Learnt:
+    """Fit the global model on a sample of a panel of `ask.series`, with and without the newest moments."""
+    values = matrix(panel)
+    end, last, held = max(grid.end for grid in panel), values.shape[1] - 1, held_out(values.shape[1], ask)
     model = _train(values, (end, last - ask.steps), (ask, calendar))
     earlier = _train(values, (end, last - ask.steps - held), (ask, calendar)) if held else None
+    return Learnt(end, ask.series, model, earlier)
+
+
+def draw(panel: Sequence[Grid], ask: Ask, calendar: Calendar, warm: Shapes) -> tuple[Shapes, Shapes]:
+    """Prophet's shape of each series, and those from before the newest moments; a fit starts from the one in `warm`."""
+    held = held_out(max(len(grid.values) for grid in panel), ask)
     before = [
-        Grid(key=g.key, start=g.start, step_s=g.step_s, values=g.values[:-held]) for g in prophet if len(g.values) > held > 0
+        Grid(key=g.key, start=g.start, step_s=g.step_s, values=g.values[:-held]) for g in panel if len(g.values) > held > 0
     ]
-    shapes = fit_shapes(prophet, calendar, warm.shapes if warm else {})
-    return Learnt(end, len(panel), model, earlier, shapes, fit_shapes(before, calendar, shapes))
+    shapes = fit_shapes(panel, calendar, warm)
+    return shapes, fit_shapes(before, calendar, shapes)
+
+
+def held_out(columns: int, ask: Ask) -> int:
+    """How many of the newest columns judge what was learnt without them."""
+    held = round(HELD_OUT_S / ask.step_s)
+    return held if columns > 3 * held else columns // 3
 
 
 def matrix(panel: Sequence[Grid]) -> Floats:
@@ -138,7 +150,7 @@ def _first_track(panel: Sequence[Grid], values: Floats, by: tuple[Ask, Calendar,
     return Said(tuple(grid.key for grid in panel), times, bands.astype(np.float32))
 
 
-_Voices = tuple[Ask, Calendar, Trained | None, Mapping[SeriesKey, Shape]]
+_Voices = tuple[Ask, Calendar, Trained | None, Shapes]
 
 
 def _bands(panel: Sequence[Grid], values: Floats, cols: NDArray[np.int64], by: _Voices) -> Floats:

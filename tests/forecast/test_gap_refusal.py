@@ -59,7 +59,7 @@ def ended(*newest: float) -> Grid:
 )
 def test_after_a_restart_the_level_of_before_is_no_rise(newest, why):
     grid = ended(*newest)
-    (made,) = say([grid], ASK, Calendar(), learn([grid], ASK, Calendar(), ()), None).forecasts
+    (made,) = say([grid], ASK, Calendar(), learn([grid], ASK, Calendar()), None).forecasts
     assert made.refused == why
     assert made.model == f"last_value(fallback: {why})"
     if np.isfinite(newest[-1]):

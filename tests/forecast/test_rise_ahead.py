@@ -57,7 +57,7 @@ def few_bold_trees():
 @pytest.fixture(scope="module", params=[3600.0, 1800.0], ids=["hourly", "half-hourly"])
 def learnt(request):
     """Period, and what was learnt up to five minutes before a rise."""
-    return request.param, learn([load_until(RISE - STEP, request.param)], ASK, Calendar(), ())
+    return request.param, learn([load_until(RISE - STEP, request.param)], ASK, Calendar())
 
 
 @pytest.mark.parametrize("before", [1, 2, 3])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aiops.forecast.trend import Calendar
 from aiops.foresight import Plan
 from aiops.model import SeriesKey
 from aiops.ports import Grid
@@ -12,8 +13,8 @@ from aiops.refresh import learn_panel, say_group
 @pytest.mark.parametrize("points", [1, 5, 12, 19])
 def test_the_first_points_give_the_last_value_and_say_why_it_may_not_be_used(points: int) -> None:
     grid = Grid(key=SeriesKey.of("m"), start=0.0, step_s=300.0, values=np.full(points, 7.0))
-    plan = Plan()
-    (forecast,) = say_group([grid], plan, learn_panel([grid], plan, False, None), None).forecasts
+    by = Plan().ask, Calendar()
+    (forecast,) = say_group([grid], *by, learn_panel([grid], *by), ({}, {}), None).forecasts
     assert forecast.model.startswith("last_value")
     assert forecast.refused in ("no record yet", f"{points} points")
     assert forecast.skill is None
