@@ -15,7 +15,7 @@ import numpy as np
 
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
-from aiops.forecast.limits import companions, limits_of
+from aiops.forecast.limits import companions, limited, limits_of
 from aiops.forecast.live import Judged, Learnt, Said, Shapes, draw, group, learn, say
 from aiops.forecast.rolling import Ask
 from aiops.forecast.trend import Calendar
@@ -253,5 +253,7 @@ def warnings_at(shelf: Shelf, now: float) -> tuple[Finding, ...]:
     forecasts = shelf.forecasts(now - RECENT_FORECAST_S)
     if not forecasts:
         return ()
-    beside = [s for metric in companions() for s in shelf.read(Query(metric=metric, window_s=RECENT_FORECAST_S), now)]
+    beside = [
+        s for metric in (*companions(), *limited()) for s in shelf.read(Query(metric=metric, window_s=RECENT_FORECAST_S), now)
+    ]
     return exhaustions(forecasts, limits_of([SeriesKey.parse(f.target) for f in forecasts], beside), now)

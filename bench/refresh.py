@@ -134,12 +134,11 @@ def batch(at: float, keys: list[SeriesKey], row: np.ndarray) -> Batch:
     return Batch(at, tuple(keys) if known.all() else tuple(itertools.compress(keys, known)), row[known])
 
 
-def refreshes(store: Store, keys: list[SeriesKey], later: np.ndarray, workers: int, days: float) -> Iterator[dict[str, float]]:
+def refreshes(store: Store, keys: list[SeriesKey], later: np.ndarray, workers: int, plan: Plan) -> Iterator[dict[str, float]]:
     """Seconds, CPU seconds and rows of each refresh: the cold one, the steady ones, the one that learns beside."""
-    plan = Plan(history_s=days * 86400.0, refit_s=(STEADY + 1) * STEP_S)
     refresher = Refresher(store, plan, Workers(workers))
     queries = [Query(metric=name, window_s=1.0) for name in KINDS]
-    start = T0 + STEP_S * (round(days * 288) - 1)
+    start = T0 + plan.history_s - STEP_S
     try:
         for turn in range(STEADY + 2):
             now = start + STEP_S * turn
@@ -156,14 +155,14 @@ def refreshes(store: Store, keys: list[SeriesKey], later: np.ndarray, workers: i
         refresher.close()
 
 
-def prophet_alone(values: np.ndarray, count: int, workers: int) -> float:
-    """Seconds that a Prophet fit and forecast of every series would take, from a few."""
+def prophet_alone(values: np.ndarray, count: int, fits: int) -> float:
+    """Seconds of one process that a Prophet fit and forecast of every series would take, from a few."""
     end = len(values)
     begun = time.perf_counter()
-    for column in range(PROPHET_FITS):
+    for column in range(fits):
         grid = Grid(key=SeriesKey("s"), start=T0, step_s=STEP_S, values=values[:end, 4 * column])
         ProphetModel().fit([grid]).predict(grid, 6, np.array([0.5, 0.9]))
-    return (time.perf_counter() - begun) / PROPHET_FITS * count / workers
+    return (time.perf_counter() - begun) / fits * count
 
 
 def show(rows: list[dict[str, float]], peak: Peak, count: int, console: Console) -> None:
@@ -184,19 +183,20 @@ def show(rows: list[dict[str, float]], peak: Peak, count: int, console: Console)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 series of 3 days")
+    parser.add_argument("--quick", action="store_true", help="60 series of 3 days, one step ahead, in half a minute")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument("--days", type=float, default=7.0)
     parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
+    args, fits = parser.parse_args(), PROPHET_FITS
     if args.quick:
-        args.series, args.days = 200, 3.0
+        args.series, args.days, fits = 60, 3.0, 2
+    plan = Plan(history_s=args.days * 86400.0, refit_s=(STEADY + 1) * STEP_S, horizon_s=STEP_S if args.quick else 1800.0)
     prepare_worker()
     console = Console(stderr=True)
     keys, points = keys_of(args.series), round(args.days * 288)
     values = columns(args.series, points + STEADY + 1)
-    alone = prophet_alone(values[:points], args.series, args.workers)
+    alone = prophet_alone(values[:points], args.series, fits) / args.workers
     with tempfile.TemporaryDirectory() as folder:
         store = filled(Path(folder), keys, values[:points])
         later = values[points:].copy()
@@ -204,7 +204,7 @@ def main() -> None:
         del values
         with Peak().watched() as peak:
             rows = []
-            for row in refreshes(store, keys, later, args.workers, args.days):
+            for row in refreshes(store, keys, later, args.workers, plan):
                 rows.append(row)
                 console.print(f"refresh {len(rows)}: {row['seconds']:.1f} s, {row['cpu']:.1f} s CPU")
         store.close()

@@ -46,11 +46,18 @@ def companions() -> tuple[str, ...]:
     return tuple(sorted({rule.of for rule in RULES if rule.of}))
 
 
+def limited() -> tuple[str, ...]:
+    """Metrics that have a limit: the newest value of one says whether that is crossed already."""
+    return tuple(sorted(rule.metric for rule in RULES))
+
+
 def limits_of(targets: Iterable[SeriesKey], beside: Iterable[Series]) -> tuple[Limit, ...]:
     """Limits of all forecast targets that a rule covers, by the companions in `beside`; without its companion it has none."""
     known = {one.key: one for one in beside}
     return tuple(
-        Limit(subject=_subject(key), target=str(key), value=rule.share * whole, above=rule.above)
+        Limit(
+            subject=_subject(key), target=str(key), value=rule.share * whole, above=rule.above, newest=_newest(known.get(key))
+        )
         for key in sorted(targets)
         for rule in RULES
         if rule.metric == key.metric and (whole := _whole(rule, key, known)) is not None
@@ -60,11 +67,14 @@ def limits_of(targets: Iterable[SeriesKey], beside: Iterable[Series]) -> tuple[L
 def _whole(rule: Rule, key: SeriesKey, known: dict[SeriesKey, Series]) -> float | None:
     if not rule.of:
         return 1.0
-    companion = known.get(SeriesKey(rule.of, key.labels))
-    if companion is None:
-        return None
-    finite = companion.values[np.isfinite(companion.values)]
-    return float(finite[-1]) if len(finite) and finite[-1] > 0 else None
+    whole = _newest(known.get(SeriesKey(rule.of, key.labels)))
+    return whole if whole is not None and whole > 0 else None
+
+
+def _newest(series: Series | None) -> float | None:
+    """The newest known value; None where there is none, as of a rate, which no store has."""
+    finite = series.values[np.isfinite(series.values)] if series is not None else np.zeros(0)
+    return float(finite[-1]) if len(finite) else None
 
 
 def _subject(key: SeriesKey) -> str:

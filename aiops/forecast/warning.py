@@ -27,12 +27,21 @@ TRUSTED = COVERAGE - 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A bound on a forecast target: `subject` runs out when `target` rises above `value` (or falls below, `above` False)."""
+    """A bound on a forecast target: `subject` runs out when `target` rises above `value` (or falls below, `above` False).
+
+    `newest` is the target's newest value where that is known.
+    """
 
     subject: str
     target: str
     value: float
     above: bool = True
+    newest: float | None = None
+
+    @property
+    def crossed(self) -> bool:
+        """Beyond the limit already, as far as is known."""
+        return self.newest is not None and (self.newest > self.value if self.above else self.newest < self.value)
 
 
 def chance_beyond(forecast: Forecast, limit: Limit) -> Floats:
@@ -65,7 +74,7 @@ def exhaustions(forecasts: Iterable[Forecast], limits: Sequence[Limit], now: flo
     """A finding per limit that will likely be crossed within the forecast's horizon, most urgent first.
 
     Forecasts without a point after `now` are too old and say nothing. A refused forecast may still warn: a warning changes
-    nothing, and its `evidence_against` says why it may not be acted upon.
+    nothing, and its `evidence_against` says why it may not be acted upon. The horizon is zero where it is crossed already.
     """
     newest = {f.target: f for f in forecasts}
     found = [_exhaustion(newest[limit.target], limit, now) for limit in limits if limit.target in newest]
@@ -78,10 +87,9 @@ def _exhaustion(forecast: Forecast, limit: Limit, now: float) -> Finding | None:
     likely = np.flatnonzero(chances > LIKELY)
     if not len(likely):
         return None
-    lead_s = float(forecast.times[likely[0]]) - now
-    side = "above" if limit.above else "below"
+    lead_s = 0.0 if limit.crossed else float(forecast.times[likely[0]]) - now
     middle = float(forecast.at_quantile(0.5)[likely[0]])
-    words = f"{limit.target} is expected {side} {limit.value:g} in {lead_s / 60:.0f} minutes ({chances.max():.0%} likely)"
+    words = _expected(limit, lead_s, float(chances.max()))
     return Finding(
         id=f"exhaustion:{limit.subject}:{limit.target}",
         at=now,
@@ -94,6 +102,14 @@ def _exhaustion(forecast: Forecast, limit: Limit, now: float) -> Finding | None:
         evidence_against=(Evidence(text=f"forecast by {forecast.model}: {forecast.refused}"),) if forecast.refused else (),
         summary=words,
     )
+
+
+def _expected(limit: Limit, lead_s: float, chance: float) -> str:
+    side, minutes = "above" if limit.above else "below", round(lead_s / 60)
+    if limit.crossed:
+        return f"{limit.target} is {limit.newest:g}, {side} {limit.value:g} already, and will likely stay so ({chance:.0%})"
+    when = "within a minute" if minutes <= 1 else f"in {minutes} minutes"
+    return f"{limit.target} is expected {side} {limit.value:g} {when} ({chance:.0%} likely)"
 
 
 def anomalies(before: Mapping[str, Forecast], grids: Iterable[Grid], now: float) -> tuple[Finding, ...]:

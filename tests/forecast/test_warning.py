@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aiops.forecast.limits import limits_of
 from aiops.forecast.warning import Limit, anomalies, chance_beyond, exhaustions
-from aiops.model import Cause, Forecast, SeriesKey
+from aiops.model import Cause, Forecast, Series, SeriesKey
 from aiops.ports import Grid
 
 Q = np.array([0.05, 0.5, 0.95])
@@ -42,6 +43,31 @@ def test_the_lead_is_the_first_step_at_which_crossing_is_likely(value, above, le
     for finding in found:
         assert finding.cause is Cause.EXHAUSTION
         assert 0.5 < finding.confidence < 0.96
+
+
+@pytest.mark.parametrize(
+    ("limit", "now", "lead_s", "words"),
+    [
+        ({"value": 35.0, "newest": 20.0}, 0.0, 1200.0, "is expected above 35 in 20 minutes"),
+        ({"value": 35.0}, 1140.0, 60.0, "is expected above 35 within a minute"),
+        ({"value": 5.0, "newest": 6.0}, 0.0, 0.0, "is 6, above 5 already, and will likely stay so"),
+        ({"value": 65.0, "newest": 60.0, "above": False}, 0.0, 0.0, "is 60, below 65 already"),
+        ({"value": 65.0, "newest": 70.0, "above": False}, 0.0, 300.0, "is expected below 65 in 5 minutes"),
+    ],
+)
+def test_a_warning_says_in_words_when_and_whether_it_is_so_already(limit, now, lead_s, words):
+    (found,) = exhaustions([rising()], [Limit(subject="vol", target="disk", **limit)], now)
+    assert words in found.summary
+    assert found.horizon_s == lead_s
+
+
+def test_a_limit_knows_its_targets_newest_value_where_the_store_has_it():
+    used, size = (SeriesKey.of(f"volume_{name}_bytes", volume="v") for name in ("used", "size"))
+    beside = [Series(key=size, times=np.array([1.0]), values=np.array([100.0]))]
+    (unknown,) = limits_of([used], beside)
+    (known,) = limits_of([used], [*beside, Series(key=used, times=np.array([1.0, 2.0]), values=np.array([96.0, np.nan]))])
+    assert (unknown.value, unknown.crossed) == (95.0, False)
+    assert (known.newest, known.crossed) == (96.0, True)
 
 
 def test_chance_follows_the_quantiles():
