@@ -93,9 +93,9 @@ class SlurmBackend:
             self._open()
             seen = self._query.picture(now)
             running = [row for row in seen.jobs if picture.job_state(row) in (JobState.RUNNING, JobState.SUSPENDED)]
-            found = ((str(row.id), self._checkpoints.proof(row, now)) for row in running) if self.settings.control_dir else ()
-            proofs = {id: proof for id, proof in found if proof is not None}
-            whole = picture.cluster(seen, self.settings, self._query.controller(), proofs)
+            speaking = running if self.settings.control_dir else []
+            said = {str(row.id): (self._checkpoints.requested_at(row), self._checkpoints.proof(row, now)) for row in speaking}
+            whole = picture.cluster(seen, self.settings, self._query.controller(), said)
             return replace(whole, at=now)
 
     def _token(self) -> dict[str, str]:

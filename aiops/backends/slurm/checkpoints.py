@@ -43,6 +43,16 @@ class Checkpoints:
             return None  # an earlier job of the same id
         return replace(found, run_id=row.run_id)
 
+    def requested_at(self, row: JobRow) -> float | None:
+        """When this run was last asked for a checkpoint; None where it never was."""
+        place = self.directory(row)
+        if place is None or row.start is None:
+            return None
+        match disk.read(place / "checkpoint-request.json"):
+            case {"run_id": str(run), "at": int() | float() as at} if run == str(row.restarts) and at >= row.start - _SKEW_S:
+                return float(at)
+        return None
+
     def request(self, row: JobRow, id: str, now: float) -> str:
         """Write the request; ring with a signal only where the run itself said that it takes one. Raises Refused, OSError."""
         place = self.directory(row)

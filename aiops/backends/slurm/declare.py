@@ -56,7 +56,10 @@ class Rest(Section):
 
 
 class SlurmSettings(Section):
-    """The backend's section. Slurm's programs present `token_file`, where it is given, in place of munge."""
+    """The backend's section. Slurm's programs present `token_file`, where it is given, in place of munge.
+
+    `min_runtime`: a younger run is stopped for nobody, nor one within Slurm's own PreemptExemptTime (600 s: as our queues).
+    """
 
     state_dir: Path = Path("aiops-data/slurm")
     conf: Path | None = None
@@ -71,6 +74,7 @@ class SlurmSettings(Section):
     protected_partitions: tuple[str, ...] = ()
     protected_nodes: tuple[str, ...] = ()
     preemptible_partitions: tuple[str, ...] = ()
+    min_runtime: Seconds = Field(default=600.0, ge=0)
     licences: dict[Name, Licence] = Field(default_factory=dict)
     reservation_user: Name | None = None
 

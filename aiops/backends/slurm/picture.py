@@ -40,14 +40,19 @@ _JOB = {
 }  # fmt: skip
 
 
-def cluster(seen: Picture, settings: SlurmSettings, controller: Controller, proofs: Mapping[str, Checkpoint]) -> Cluster:
-    """The whole cluster; `proofs` are verified checkpoints by job id."""
+Answers = Mapping[str, tuple[float | None, Checkpoint | None]]
+"""By job id: when the run was asked for a checkpoint, and its newest one."""
+
+
+def cluster(seen: Picture, settings: SlurmSettings, controller: Controller, answers: Answers) -> Cluster:
+    """The whole cluster; `answers` are those of the runs that were looked at."""
     nodes = tuple(sorted((_node(row, settings, controller) for row in seen.nodes), key=lambda node: node.name))
     names = {node.name for node in nodes}
     return Cluster(
         at=seen.at, backend="slurm", nodes=nodes, pools=tuple(_pools(nodes, seen.nodes)),
-        jobs=tuple(_job(row, settings, names, proofs) for row in sorted(seen.jobs, key=lambda row: row.id)),
-        queues=tuple(_queues(seen)), links=tuple(_links(seen, settings)), volumes=tuple(_volumes(seen, settings)),
+        jobs=tuple(_job(row, settings, names, answers) for row in sorted(seen.jobs, key=lambda row: row.id)),
+        queues=tuple(_queues(seen, max(settings.min_runtime, controller.preempt_exempt_s))),
+        links=tuple(_links(seen, settings)), volumes=tuple(_volumes(seen, settings)),
         holds=tuple(sorted(row.name for row in seen.reservations if is_ours(row.name) and row.end > seen.at)),
     )  # fmt: skip
 
@@ -121,16 +126,18 @@ def is_protected(row: JobRow, settings: SlurmSettings) -> bool:
     )
 
 
-def _job(row: JobRow, settings: SlurmSettings, names: set[str], proofs: Mapping[str, Checkpoint]) -> Job:
+def _job(row: JobRow, settings: SlurmSettings, names: set[str], answers: Answers) -> Job:
     state = job_state(row)
     ended = state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+    asked_at, proof = answers.get(str(row.id), (None, None))
     placed = () if state in (JobState.QUEUED, JobState.HELD) or ended else row.nodes
     return Job(
         id=str(row.id), run_id=row.run_id, name=row.name, queue=row.partition, state=state, gpus=row.gpus,
         submitted_at=row.submit, tenant=row.account or row.user, priority=row.priority, gpu_type=row.gpu_type,
         cpu_cores=row.cpus, memory_bytes=row.memory_bytes, nodes=tuple(name for name in placed if name in names),
         gpu_uuids=tuple(f"{node}/gpu{i}" for node, i in row.gpu_ids) if placed else (), runtime_s=row.limit_s,
-        started_at=row.start if placed else None, checkpoint=proofs.get(str(row.id)), protected=is_protected(row, settings),
+        started_at=row.start if placed else None, checkpoint=proof, checkpoint_requested_at=asked_at if placed else None,
+        protected=is_protected(row, settings),
         preemptible=row.partition in settings.preemptible_partitions, reason=row.reason if row.reason != "None" else "",
         volumes=tuple(one.volume for name, _ in row.licences if (one := settings.bandwidth(name)) and one.volume),
     )  # fmt: skip
@@ -150,11 +157,12 @@ def _pools(nodes: Iterable[Node], found: Iterable[NodeRow]) -> Iterable[Pool]:
         )  # fmt: skip
 
 
-def _queues(seen: Picture) -> Iterable[Queue]:
+def _queues(seen: Picture, min_runtime_s: float) -> Iterable[Queue]:
     gpus = Counter({row.name: gres.asked_gpus(row.gres)[0] for row in seen.nodes})
     for name, members in sorted(seen.partitions.items()):
         # Neither lends nor borrows: a job in another partition does not show whose it was, so no loan could be called back.
-        yield Queue(name=name, quota_gpus=sum(gpus[node] for node in members), lends=False, borrows=False)
+        quota = sum(gpus[node] for node in members)
+        yield Queue(name=name, quota_gpus=quota, lends=False, borrows=False, min_runtime_s=min_runtime_s)
 
 
 def _links(seen: Picture, settings: SlurmSettings) -> Iterable[Link]:

@@ -95,6 +95,8 @@ class SimBackend:
     def apply(self, admission: Admission, now: float) -> Receipt:
         """See `Backend.apply`."""
         action = admission.decision.action
+        if not admission.permitted:
+            return Receipt(id=admission.id, outcome=Outcome.FAILED, detail="denied")
         if admission.id in self._applied:
             return Receipt(id=admission.id, outcome=Outcome.ALREADY)
         match action:

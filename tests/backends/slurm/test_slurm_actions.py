@@ -193,10 +193,14 @@ def test_a_checkpoint_request_reaches_the_job_and_is_acknowledged(slurm: SlurmSt
     assert apply(slurm, wish, "a1") is Outcome.DONE
     client.look()
     assert client.requested() == "a1"
+    asked_at = slurm.job(job.id).checkpoint_requested_at
+    assert asked_at is not None and slurm.job(job.id).checkpoint is None, "who does not answer in time is seen"
     (place / "weights.bin").write_bytes(b"w")
     client.acknowledge(place / "weights.bin", 3)
     seen = slurm.until(lambda c: any(j.checkpoint is not None for j in c.jobs))
     assert next(j.checkpoint.id for j in seen.jobs if j.checkpoint) == "a1"
+    (place / "checkpoint-request.json").write_text('{"id": "a9", "run_id": "5", "at": 9e9}')
+    assert slurm.job(job.id).checkpoint_requested_at is None, "another run was asked"
     assert slurm.backend.probe(admit(wish, id="a1"), slurm.now()) is Effect.PRESENT
 
 
@@ -213,6 +217,13 @@ def test_a_signal_rings_only_where_the_run_asked_for_it(slurm: SlurmStage) -> No
     (control / "checkpoint-client.json").write_text('{"pid": 1, "signal": 10, "run_id": "0"}')
     assert apply(slurm, RequestCheckpoint(job=job.id, run_id=job.run_id), "a2") is Outcome.DONE
     wait_for(lambda: (place / "rang").exists(), "the signal")
+
+
+def test_how_long_a_run_is_left_alone(slurm: SlurmStage) -> None:
+    assert {queue.min_runtime_s for queue in slurm.observe().queues} == {600.0}
+    slurm.section["min_runtime"] = "30s"
+    slurm.restart()
+    assert {queue.min_runtime_s for queue in slurm.observe().queues} == {30.0}
 
 
 def test_priority_is_tuned_and_rolled_back(slurm: SlurmStage) -> None:
