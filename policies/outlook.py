@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiops.model import Matcher, Query, Series, SeriesKey, Service
+from aiops.model import Cluster, Matcher, Query, Series, SeriesKey, Service
 from aiops.snapshot import Need, Snapshot
 from policies.load import BEFORE_S, PAST_S, covered, demand, distrust, known, lead, reactive, surges
 from policies.stalls import asked_for, counts_in_flight
@@ -24,13 +24,13 @@ class Rule:
     """Settings; defaults are the Horizontal Pod Autoscaler's where it has them, and all of them where no latency is promised.
 
     While a service's own latency is measured below `slo_share` of what was promised, and until it has not been for
-    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target,
-    and replicas are added only when the load is `tolerance_slo` beyond that: a target is usually 70 % of what a replica can
-    carry, so 77 %, and at most 92 %. In return the load counts as higher than it is, by the `surge` quantile of the surges
-    within a start-up that the last hour has seen, and once answers are late as many are added as the target asks for, since a
-    queue has to be worked off. `quantile` is the newsvendor's: a replica too few costs 19 times what one
-    too many does. What is foreseen within a start-up and `keep_s` is not taken away. `burst` is in standard deviations: 4 are
-    passed by chance once in 30,000 samples, three days of them.
+    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target
+    (not where nodes come and go: `awaits_nodes`), and replicas are added only when the load is `tolerance_slo` beyond that: a
+    target is usually 70 % of what a replica can carry, so 77 %, and at most 92 %. In return the load counts as higher than it
+    is, by the `surge` quantile of the surges within a start-up that the last hour has seen, and once answers are late as many
+    are added as the target asks for, since a queue has to be worked off. `quantile` is the newsvendor's: a replica too few
+    costs 19 times what one too many does. What is foreseen within a start-up and `keep_s` is not taken away. `burst` is in
+    standard deviations: 4 are passed by chance once in 30,000 samples, three days of them.
 
     For pools (`pools: false`: services only): `pool_quantile` because a node costs more than a replica; `unneeded_s` is the
     cluster-autoscaler's; one node at a time because the safety limits count nodes.
@@ -105,7 +105,7 @@ def look(snapshot: Snapshot, service: Service, rule: Rule, period_s: float) -> O
     trusted = None if unforeseen else forecast
     spare = 1 + rule.tolerance_up  # within tolerance of an upper quantile nobody would add another
     kept, late, answers = keeps_promise(snapshot, service, rule)
-    right = service.target * (max(1.0, rule.bearable) if kept else 1.0)
+    right = service.target * (max(1.0, rule.bearable) if kept and not awaits_nodes(snapshot.cluster, service) else 1.0)
     asked, borne = waiting(snapshot, service, rule) if series else (None, None)
     return Outlook(
         asked=asked,
@@ -158,6 +158,11 @@ def keeps_promise(snapshot: Snapshot, service: Service, rule: Rule) -> tuple[boo
     _, values = known(series, snapshot.now)
     best, enough = float(values.min()), rule.slo_share * service.slo_s
     return 0 <= best <= enough, bool(values[-1] > enough), f"answers take {best:.3g} s of {service.slo_s:g} s at best"
+
+
+def awaits_nodes(cluster: Cluster, service: Service) -> bool:
+    """Whether a replica more may have to wait for a node: minutes that only slack bridges, so none is spent beforehand."""
+    return any(pool.name == service.pool and pool.min_nodes < pool.max_nodes for pool in cluster.pools)
 
 
 def waiting(snapshot: Snapshot, service: Service, rule: Rule) -> tuple[float | None, float | None]:

@@ -1,5 +1,7 @@
 """Prescale: never less than the reactive rule, ahead of the load if the forecast earned it, nothing taken on stale data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from aiops.action import Decision, ScaleService
 from aiops.codec import decode, encode
 from aiops.errors import ConfigError
-from aiops.model import Cause, Cluster, Finding, Forecast, Series, SeriesKey, Service
+from aiops.model import Cause, Cluster, Finding, Forecast, Pool, Series, SeriesKey, Service
 from aiops.snapshot import Snapshot, query_id
 from policies.load import demand, lead, reactive, surges
 from policies.outlook import Rule, now_and_peak
@@ -265,6 +267,21 @@ def surging(low: float, high: float) -> Series:
     series = flat(low, seconds=3600.0)
     series.values[(np.arange(360) // 6) % 4 == 1] = high
     return series
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted"),
+    [
+        pytest.param(9, 4, id="a fixed pool: 30 % over is borne while answers are fast"),
+        pytest.param(12, 6, id="a node may have to come first: only 20 % over is, and then what the target asks for"),
+    ],
+)
+def test_where_nodes_come_and_go_no_slack_is_spent_beforehand(most: int, wanted: int) -> None:
+    now = seen(service(4, **PROMISED), flat(52.0), answers=answers(1.0))
+    pools = (Pool(name="p", nodes=9, min_nodes=9, max_nodes=most), Pool(name="other", nodes=1, min_nodes=0, max_nodes=9))
+    policy = Prescale(Rule(pools=False))
+    (answer,) = policy.decide(replace(now, cluster=replace(now.cluster, pools=pools)))
+    assert (answer.action.replicas if isinstance(answer, Decision) and isinstance(answer.action, ScaleService) else 4) == wanted
 
 
 def test_what_the_load_usually_surges_by_while_a_replica_starts_is_kept_in_hand() -> None:
