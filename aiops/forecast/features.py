@@ -67,9 +67,10 @@ class _View:
         self.age = np.maximum(cols[None, :] - first[:, None], 0)
 
     def lag(self, array: Floats, steps: int) -> Floats:
-        """(s, m) `array` that many steps before each column; NaN before the start."""
+        """(s, m) `array` that many steps before each column; NaN before the start, and after the column: not yet known."""
         where = self.cols - steps
-        return np.where((where >= 0)[None, :], array[:, np.maximum(where, 0)], np.nan)
+        told = (where >= 0) & (steps >= 0)
+        return np.where(told[None, :], array[:, np.where(told, where, 0)], np.nan)
 
     def mean(self, array: Floats, window: int) -> Floats:
         """(s, m) mean of the known values in the window that ends at each column."""
