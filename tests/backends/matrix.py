@@ -22,6 +22,7 @@ BEGIN, END = "<!-- matrix: made by tests/backends/matrix.py -->", "<!-- end of m
 ROWS = [name for name in vars(BackendConformance) if name.startswith("test_")]
 COLUMNS = {
     "TestLocalBackend": "local",
+    "TestSimulatedBackend": "simulated",
     "TestSlurmBackend": "slurm, real slurmctld",
     "TestKubernetesBackend": "kubernetes, in process",
     "TestInProcess": "kubernetes by REST, in process",
