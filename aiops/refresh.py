@@ -33,6 +33,9 @@ GROUP = 500
 FORESEEN_S = 3600.0
 """A forecast reaches half an hour ahead: an older one says nothing of now. A diagnosis, too, looks back for an hour."""
 
+PROPHET_GROUP = 8
+"""Series that one task fits Prophet to: a dozen seconds, so that a fit that hangs, or the deadline, costs few shapes."""
+
 LEARN_SERIES = 1250
 """Series that learning sees, evenly picked: with the fewest moments of each they fill `regression.MAX_ROWS`."""
 
@@ -96,10 +99,10 @@ class Refresher:
         panel = [grid for grid in panel if np.isfinite(grid.values).any()]
         if not panel:
             return ()
-        groups, end = group(panel, GROUP), panel[0].end
+        groups = group(panel, GROUP)
         due = self._due(panel)
         if due and self._learnt is None:
-            self._adopt(self._run(due), end)
+            self._adopt(self._run(due), panel)
             due = []
         if self._learnt is None:
             return plain(panel, self.plan, self._trouble)
@@ -113,7 +116,7 @@ class Refresher:
                 self._said[index] = judged.said
                 made += (replace(f, model=f.model + unheard.get(f.target, "")) for f in judged.forecasts)
         if due:
-            self._adopt(results[len(groups) :], end)
+            self._adopt(results[len(groups) :], panel)
         return tuple(made)
 
     def _unheard(self, panel: Sequence[Grid]) -> dict[str, str]:
@@ -136,16 +139,25 @@ class Refresher:
             return []
         sample, shaped = tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), prophet_series(panel, self.plan.prophet_series)
         learning: tuple[Any, ...] = (learn_panel, sample, replace(self.plan.ask, series=len(panel)), self.plan.calendar)
-        return [learning, (draw_shapes, shaped, self.plan.ask, self.plan.calendar, self._shapes[0])] if shaped else [learning]
+        return [learning, *((draw_shapes, part, *self._drawing(part)) for part in group(shaped, PROPHET_GROUP))]
 
-    def _adopt(self, results: Sequence[tuple[Any, str]], end: float) -> None:
+    def _drawing(self, part: Sequence[Grid]) -> tuple[Ask, Calendar, Shapes]:
+        """How Prophet is fitted to a few series: from yesterday's shapes of theirs on."""
+        return self.plan.ask, self.plan.calendar, {g.key: self._shapes[0][g.key] for g in part if g.key in self._shapes[0]}
+
+    def _adopt(self, results: Sequence[tuple[Any, str]], panel: Sequence[Grid]) -> None:
         """What was learnt holds from the next forecast on; after a failure yesterday's is better than none."""
         (learnt, self._trouble), *drawn = results
         self._learnt = learnt or self._learnt
-        for shapes, self._undrawn in drawn:
-            self._shapes = shapes or self._shapes
+        for shapes, _ in drawn:
+            if shapes is not None:
+                self._shapes = {**self._shapes[0], **shapes[0]}, {**self._shapes[1], **shapes[1]}
+        there = {grid.key for grid in panel}
+        now, earlier = ({key: shape for key, shape in shapes.items() if key in there} for shapes in self._shapes)
+        self._shapes = now, earlier
+        self._undrawn = next((trouble for _, trouble in drawn if trouble), "")
         failed = any(trouble for _, trouble in results)
-        self._learn_at = end + (min(RETRY_S, self.plan.refit_s) if failed else self.plan.refit_s)
+        self._learn_at = panel[0].end + (min(RETRY_S, self.plan.refit_s) if failed else self.plan.refit_s)
 
     @classmethod
     def from_settings(cls, shelf: Shelf, section: Mapping[str, Any], where: str) -> Refresher:

@@ -191,7 +191,13 @@ def main() -> None:
     args, fits = parser.parse_args(), PROPHET_FITS
     if args.quick:
         args.series, args.days, fits = 60, 3.0, 2
-    plan = Plan(history_s=args.days * 86400.0, refit_s=(STEADY + 1) * STEP_S, horizon_s=STEP_S if args.quick else 1800.0)
+    # seconds are the figure: a machine that others use too must not turn them into fallbacks
+    plan = Plan(
+        history_s=args.days * 86400.0,
+        refit_s=(STEADY + 1) * STEP_S,
+        timeout_s=3600.0,
+        horizon_s=STEP_S if args.quick else 1800.0,
+    )
     prepare_worker()
     console = Console(stderr=True)
     keys, points = keys_of(args.series), round(args.days * 288)

@@ -202,6 +202,22 @@ def test_prophet_is_asked_for_services_only_and_where_it_fails_the_record_says_s
     assert all("fallback: fit" not in one.model for one in made)
 
 
+def test_one_service_that_prophet_fails_on_costs_the_others_nothing_and_one_that_left_is_forgotten(monkeypatch, small_trees):
+    bad, drawn = SeriesKey.of("requests", service="odd"), refresh.draw_shapes
+    monkeypatch.setattr(refresh, "PROPHET_GROUP", 1)
+    monkeypatch.setattr(refresh, "draw_shapes", lambda panel, *task: crash() if panel[0].key == bad else drawn(panel, *task))
+    shelf = Shelf(wave(), wave(bad, seed=1))
+    refresher = Refresher(shelf, replace(PLAN, prophet_series=5), executor=Walled())
+    made = {one.target: one.model for one in refresher.forecasts(NOW, ASKS)}
+    assert made[str(bad)].endswith("(without prophet: fit failed: RuntimeError)")
+    assert "without prophet" not in made[str(KEY)]
+    assert set(refresher._shapes[0]) == {KEY}
+    shelf.series = (wave(bad, seed=1),)
+    refresher.past = type(refresher.past)(shelf, refresher.plan)
+    refresher.forecasts(NOW + 90_000, ASKS)
+    assert refresher._shapes == ({}, {})
+
+
 def test_prophets_shapes_start_from_yesterdays_and_speak_beside_the_others(monkeypatch, small_trees):
     warm = []
     fit = live.fit_shapes
