@@ -3,6 +3,7 @@ PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+WORKERS ?= 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .PHONY: run demo test lint types contracts unit bench nightly campaign-checkpoints campaign-crash campaign-stateful lock clean help
@@ -43,7 +44,7 @@ contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered --cov-report= $(ARGS)
 
 bench: $(VENV)/.dev ## every benchmark, quick
 	@for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done

@@ -11,6 +11,13 @@ settings.register_profile("ci", parent=settings.get_profile("house"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "house")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On several workers (`--dist loadgroup`), a file stays on one, and so do all that share a Slurm or a PostgreSQL."""
+    for item in items:
+        home = item.path.parent if item.path.parent.name in ("slurm", "store") else item.path
+        item.add_marker(pytest.mark.xdist_group(str(home)))
+
+
 @pytest.fixture(autouse=True)
 def fresh_logging() -> None:
     """A command under test that set up logging wrote to a stream that is closed by now."""
