@@ -11,6 +11,7 @@ settings.register_profile("ci", parent=settings.get_profile("house"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "house")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On several workers (`--dist loadgroup`), a file stays on one, and so do all that share a Slurm or a PostgreSQL."""
     for item in items:

@@ -184,6 +184,13 @@ def alike(stage: LocalStage) -> bool:
     return any(0.5 < train / hog < 2.0 for train, hog in (speeds(stage, 1.0) for _ in range(8)))
 
 
+def used_over(stage: LocalStage, owner: str, seconds: float) -> float:
+    """Bytes per second that the picture says an owner used since the picture before it, this long ago."""
+    time.sleep(seconds)
+    (link,) = (link for link in stage.observe().links if link.name == "disk")
+    return next(one.used_bytes_per_s or 0.0 for one in link.shares if one.owner == owner)
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_kernel_imposes_caps_and_guarantees_on_what_units_read(stage: LocalStage) -> None:
@@ -207,7 +214,9 @@ def test_the_kernel_imposes_caps_and_guarantees_on_what_units_read(stage: LocalS
     assert hog < 24, hog
     (link,) = (link for link in stage.observe().links if link.name == "disk")
     shares = {one.owner: one for one in link.shares}
-    assert isinstance(shares["job/hog"], Share) and 5e6 < (shares["job/hog"].used_bytes_per_s or 0) < 24e6, shares
+    # What a window ends amid counts in it or in the next: the median of three is held against the cap.
+    used = [shares["job/hog"].used_bytes_per_s or 0.0, *(used_over(stage, "job/hog", 3.0) for _ in range(2))]
+    assert 5e6 < sorted(used)[1] < 24e6, used
     assert (shares["job/train"].used_bytes_per_s or 0) > 4 * (shares["job/hog"].used_bytes_per_s or 0), shares
     assert do(LimitBandwidth(link="disk", owner="job/hog", bytes_per_s=None, was=20e6), "a3") == ""
     assert do(ReleaseBandwidth(link="disk", owner="job/train"), "a4") == ""
