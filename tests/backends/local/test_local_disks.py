@@ -15,7 +15,7 @@ from aiops.action import LimitBandwidth, Outcome, ReleaseBandwidth, ReserveBandw
 from aiops.backends.local.cgroups import Cgroups
 from aiops.backends.local.disks import Disks, device_number, ratios
 from aiops.backends.local.state import ShareRecord, Unit
-from aiops.model import JobState, Share
+from aiops.model import JobState
 from aiops.testing.backend import admit
 
 
