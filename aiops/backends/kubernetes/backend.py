@@ -30,6 +30,7 @@ class KubernetesBackend:
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self.settings = settings
+        self.supports = effects.SUPPORTS | ({"tune_job"} if settings.kueue_boost else set())
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._inventory: Inventory | None = None
@@ -84,7 +85,7 @@ class KubernetesBackend:
     def finish(self, now: float) -> tuple[str, ...]:
         """End what a daemon began on this cluster and could not finish, or put it back; what was ended, in words."""
         try:
-            jobs, pods = self._mirrors().unfinished()
+            seen = self._mirrors().unfinished()
         except Unreadable:
             return ()  # no picture yet, or none now: the next look is a second away, and the cycle says why
         desks: list[Desk] = []
@@ -94,7 +95,7 @@ class KubernetesBackend:
             return desks[-1]
 
         try:
-            return finishing.finish(opened, jobs, pods)
+            return finishing.finish(opened, seen)
         finally:
             for desk in desks:
                 self._note(desk)

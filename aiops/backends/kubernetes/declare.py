@@ -89,6 +89,7 @@ class KubernetesSettings(Section):
     headroom_priority_class: str = "aiops-headroom"
     headroom: Seconds = 1800.0
     provisioning_class: str = ""
+    kueue_boost: int = Field(default=0, ge=0, le=1_000_000)
     placeholder_image: str = "registry.k8s.io/pause:3.10"
     timeout: Seconds = 5.0
     watch: Seconds = Field(default=5.0, ge=1.0, le=300.0)

@@ -24,9 +24,10 @@ from aiops.action import (
     Rollback,
     ScalePool,
     ScaleService,
+    TuneJob,
     Uncordon,
 )
-from aiops.backends.kubernetes import bandwidth, holds, marks, moving, pools, scaling, stopping
+from aiops.backends.kubernetes import bandwidth, boost, holds, marks, moving, pools, scaling, stopping
 from aiops.backends.kubernetes.connection import Object
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import JOBS, NODES, Kind
@@ -50,6 +51,8 @@ def carry_out(desk: Desk, action: Action) -> Answer:
             return bandwidth.change(desk, real)
         case ScalePool():
             return pools.change(desk, real, back=isinstance(action, Rollback))
+        case TuneJob() if desk.settings.kueue_boost:
+            return boost.change(desk, real)
         case _:
             return _on_object(desk, real)
 
@@ -95,6 +98,8 @@ def present(desk: Desk, action: Action) -> bool:
             return bandwidth.present(desk, real)
         case ScalePool():
             return pools.present(desk, real)
+        case TuneJob():
+            return boost.present(desk, real)
         case _:
             return _on_object_present(desk, real)
 

@@ -4,21 +4,23 @@ Moves and stops take several writes, and the first of them leaves its intent on 
 mirrored Jobs for such marks every second, which costs no request, and reads an object afresh before it ends what it names.
 Every write is guarded by the version that was read: a daemon that wakes up in the middle of its own action and the leader that
 ends it for it cannot both have an effect. Holds end here too: placeholders whose promise was taken back while nobody evicted
-them go, and those that have got what their owner's pods wait for make room for these.
+them go, and those that have got what their owner's pods wait for make room for these. And a
+boost (`boost.py`) goes with the quota of its Workload.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from aiops.action import Outcome
-from aiops.backends.kubernetes import account, holds, moving, placeholders, stopping
+from aiops.backends.kubernetes import account, boost, holds, moving, placeholders, stopping
 from aiops.backends.kubernetes.begun import Move, Stop
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
 from aiops.backends.kubernetes.kinds import JOBS
 from aiops.backends.kubernetes.marks import CLAIM, STOPPING
-from aiops.backends.kubernetes.records import JobRecord, PodRecord
+from aiops.backends.kubernetes.records import JobRecord, PodRecord, WorkloadRecord
 from aiops.errors import Temporary
 
 _LATE_S = 60.0  # a Job's controller replaces a lost pod within seconds, and a proof is good for 30 s (safety.md I9)
@@ -26,13 +28,23 @@ Opened = Callable[[str], Desk]
 """Gives the desk of an action by its id."""
 
 
-def finish(opened: Opened, jobs: Sequence[JobRecord], pods: Sequence[PodRecord]) -> tuple[str, ...]:
-    """End what was begun on these Jobs; what was ended, in words. One that cannot be ended now does not keep others from it.
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Where something that was begun may be seen."""
+
+    jobs: Sequence[JobRecord]
+    pods: Sequence[PodRecord]
+    workloads: Sequence[WorkloadRecord]
+
+
+def finish(opened: Opened, seen: Unfinished) -> tuple[str, ...]:
+    """End what was begun on these objects; what was ended, in words. One that cannot be ended now does not keep others from it.
 
     Raises what the last of those raised: Refused, NotSent, Lost.
     """
     told, trouble = [], None
-    for step in chain(_jobs(opened, jobs), _holds(opened, jobs, pods)):
+    looks = chain(_jobs(opened, seen.jobs), _boosts(opened, seen.workloads), _holds(opened, seen.jobs, seen.pods))
+    for step in looks:
         try:
             told += [row for row in [step()] if row]
         except Temporary as error:
@@ -103,6 +115,13 @@ def _holds(opened: Opened, jobs: Iterable[JobRecord], pods: Sequence[PodRecord])
     for name, owner, claim in holds.owed(promised, desk.now):
         if _has_come(standing.get(claim, ()), owner, jobs, pods):
             yield lambda name=name, claim=claim: _left(desk, name, claim)  # type: ignore[misc]
+
+
+def _boosts(opened: Opened, workloads: Iterable[WorkloadRecord]) -> Iterator[Callable[[], str | None]]:
+    desk = opened("")
+    for row in workloads:
+        if boost.outlived(desk.settings, row):
+            yield lambda row=row: boost.take_back(desk, row)  # type: ignore[misc]
 
 
 def _has_come(standing: Collection[PodRecord], owner: str, jobs: Iterable[JobRecord], pods: Iterable[PodRecord]) -> bool:

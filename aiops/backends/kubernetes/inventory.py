@@ -8,10 +8,11 @@ from typing import Any
 from aiops.backends.kubernetes import kinds, records
 from aiops.backends.kubernetes.connection import Connection
 from aiops.backends.kubernetes.declare import KubernetesSettings
+from aiops.backends.kubernetes.finishing import Unfinished
 from aiops.backends.kubernetes.kinds import Kind
 from aiops.backends.kubernetes.mirror import Mirror, Source, T, reaches
 from aiops.backends.kubernetes.picture import Records
-from aiops.backends.kubernetes.records import JobRecord, PodRecord, ScalableRecord
+from aiops.backends.kubernetes.records import ScalableRecord
 from aiops.clock import SystemClock
 from aiops.errors import Temporary, Unreadable
 
@@ -56,10 +57,14 @@ class Inventory:
             scalables={kind.plural: self._scaled(kind, rows(self._scalables[kind.plural])) for kind in kinds_of},
         )  # fmt: skip
 
-    def unfinished(self) -> tuple[tuple[JobRecord, ...], tuple[PodRecord, ...]]:
-        """Jobs and pods, for a look at what was begun on them; waits for nothing. Raises Unreadable."""
+    def unfinished(self) -> Unfinished:
+        """For a look at what was begun on them; waits for nothing. Raises Unreadable."""
         now = SystemClock().elapsed()
-        return self._rows(self._jobs, now), self._rows(self._pods, now)
+        jobs, pods = self._rows(self._jobs, now), self._rows(self._pods, now)
+        try:
+            return Unfinished(jobs, pods, self._rows(self._workloads, now))
+        except Unreadable:
+            return Unfinished(jobs, pods, ())  # a Kueue that is away keeps no half-stopped run from its end
 
     def _deadline(self) -> float:
         return SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together

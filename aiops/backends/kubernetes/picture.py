@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from aiops.backends.kubernetes import runs
+from aiops.backends.kubernetes import boost, runs
 from aiops.backends.kubernetes.account import Account
 from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.marks import CLAIM
@@ -49,7 +49,7 @@ def cluster(settings: KubernetesSettings, records: Records, promised: Account, n
     nodes = tuple(sorted((_node(settings, row) for row in records.nodes), key=lambda node: node.name))
     known = frozenset(node.name for node in nodes)
     return Cluster(
-        at=now, backend="kubernetes", nodes=nodes, jobs=_jobs(replace(records, pods=pods), by_owner, priorities, known, now),
+        at=now, backend="kubernetes", nodes=nodes, jobs=_jobs(settings, replace(records, pods=pods), by_owner, priorities, now),
         services=_services(records, known, priorities), pools=_pools(settings, nodes),
         holds=promised.live(now),
         queues=tuple(
@@ -110,15 +110,17 @@ def _pools(settings: KubernetesSettings, nodes: Iterable[Node]) -> tuple[Pool, .
 
 
 def _jobs(
-    records: Records, by_owner: Mapping[str, list[PodRecord]], priorities: Mapping[str, int], known: frozenset[str], now: float
-) -> tuple[Job, ...]:
+    settings: KubernetesSettings, records: Records, by_owner: Mapping[str, list[PodRecord]], priorities: Mapping[str, int],
+    now: float,
+) -> tuple[Job, ...]:  # fmt: skip
+    known = frozenset(row.meta.name for row in records.nodes)
     queued = {row.owner: row for row in records.workloads if row.owner}
     out = []
     for row in records.jobs:
         pods = tuple(pod for pod in by_owner.get(row.uid, ()) if pod.live)
         rank = pods[0].priority if pods else priorities.get(row.priority_class, 0)
         job = runs.batch(row, pods, rank, now)
-        out.append(_as_queued(job, queued[row.uid]) if row.uid in queued and row.queue else job)
+        out.append(_as_queued(settings, job, queued[row.uid]) if row.uid in queued and row.queue else job)
     out.extend(runs.foreign(records.pods))
     # A pod outlives its node's object for a while: work on a node that is gone is on no node of this picture.
     return tuple(
@@ -127,12 +129,13 @@ def _jobs(
     )
 
 
-def _as_queued(job: Job, row: WorkloadRecord) -> Job:
+def _as_queued(settings: KubernetesSettings, job: Job, row: WorkloadRecord) -> Job:
     """The job as Kueue has it in its queue: by Kueue's priority, with Kueue's reason while it waits."""
     waits = job.reason or (row.waits if job.state is JobState.QUEUED else "")
     priority = job.priority if row.priority is None else row.priority
     evictions = () if row.evicted_at is None else (row.evicted_at,)
-    return replace(job, priority=priority, reason=waits, evictions=evictions)
+    knobs = boost.knobs(settings, row)
+    return replace(job, priority=priority, reason=waits, evictions=evictions, knobs=knobs)
 
 
 def _services(records: Records, known: frozenset[str], priorities: Mapping[str, int]) -> tuple[Service, ...]:

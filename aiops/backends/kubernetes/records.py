@@ -132,13 +132,20 @@ class AutoscalerRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadRecord:
-    """What Kueue says of a job: its priority, why it waits ('' once admitted), and when it was last evicted."""
+    """What Kueue says of a job: its priority, why it waits ('' once admitted), and when it was last evicted.
+
+    `admitted` means that it has its quota and keeps it; `boost` is what aiops adds to its priority (None: somebody else does).
+    """
 
     uid: str
+    namespace: str
+    name: str
     owner: str
     priority: int | None
     waits: str
     evicted_at: float | None
+    admitted: bool
+    boost: int | None
 
 
 class Reader:
@@ -249,10 +256,12 @@ def workload(found: Object) -> WorkloadRecord:
     owner, priority = _owner(found), (found.get("spec") or {}).get("priority")
     reserved, evicted = rows.get("QuotaReserved", {}), rows.get("Evicted", {})
     return WorkloadRecord(
-        uid=str(found["metadata"]["uid"]), owner=owner.uid if owner else "",
+        uid=str(found["metadata"]["uid"]), namespace=sys.intern(str(found["metadata"].get("namespace") or "")),
+        name=str(found["metadata"]["name"]), owner=owner.uid if owner else "",
         priority=int(priority) if priority is not None else None,
         waits="" if reserved.get("status") == "True" else f"Kueue: {reserved.get('message') or 'not yet considered'}"[:200],
         evicted_at=timestamp(evicted.get("lastTransitionTime")) if evicted.get("status") == "True" else None,
+        admitted=reserved.get("status") == "True" and evicted.get("status") != "True", boost=marks.boost(found),
     )  # fmt: skip
 
 

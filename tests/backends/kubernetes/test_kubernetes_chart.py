@@ -11,7 +11,7 @@ from aiops.backends.kubernetes.declare import read
 
 _DEPLOY = Path(__file__).parents[3] / "deploy"
 CHART = _DEPLOY / "helm" / "aiops"
-_ALL = {"scale": True, "jobs": True, "evict": True, "nodes": True, "promises": True}
+_ALL = {"scale": True, "jobs": True, "evict": True, "nodes": True, "kueue": True, "promises": True}
 
 
 def rules(rows: list[dict[str, Any]], kind: str) -> set[tuple[str, str, str, tuple[str, ...]]]:
@@ -37,7 +37,7 @@ def one(rows: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["ClusterRole", "Role"])
 def test_the_chart_grants_what_the_manifests_grant(kind: str) -> None:
     assert rules(render(CHART, {}), kind) == rules(plain("aiops.yaml"), kind)
-    assert rules(render(CHART, {"rbac": {"act": _ALL}}), kind) == rules(plain("aiops.yaml", "act.yaml"), kind)
+    assert rules(render(CHART, {"rbac": {"act": _ALL}}), kind) == rules(plain("aiops.yaml", "act.yaml", "kueue.yaml"), kind)
 
 
 def test_priority_classes_come_with_promises_only() -> None:

@@ -17,7 +17,7 @@ from aiops.errors import Temporary
 pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(missing()), reason=missing())]
 _DEPLOY = Path(__file__).parents[3] / "deploy"
 CHART = _DEPLOY / "helm" / "aiops"
-_ALL = {"scale": True, "jobs": True, "evict": True, "nodes": True, "promises": True}
+_ALL = {"scale": True, "jobs": True, "evict": True, "nodes": True, "kueue": True, "promises": True}
 _EVERYTHING: dict[str, Any] = {
     "rbac": {"act": _ALL},
     "serviceMonitor": {"enabled": True, "additionalLabels": {"release": "prom"}, "credentials": {"name": "s", "key": "k"}},
@@ -50,7 +50,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 
 def test_the_plain_manifests_are_taken_whole(rest: Connection) -> None:
-    rows = documents(_DEPLOY / "kubernetes" / "aiops.yaml", _DEPLOY / "kubernetes" / "act.yaml")
+    rows = documents(*(_DEPLOY / "kubernetes" / name for name in ("aiops.yaml", "act.yaml", "kueue.yaml")))
     made = apply(rest, rows)
     assert [row["kind"] for row in made] == [row["kind"] for row in rows]
     assert apply(rest, rows)[0]["metadata"]["uid"] == made[0]["metadata"]["uid"], "a second time changes nothing"

@@ -106,7 +106,7 @@ _SEEDED = (("scheduling.k8s.io", "priorityclasses"), ("apps", "deployments"), ("
 
 
 def test_nothing_dangerous_is_granted() -> None:
-    for group, resource, verb in grants("aiops.yaml", "act.yaml", kinds=("ClusterRole",)):
+    for group, resource, verb in grants("aiops.yaml", "act.yaml", "kueue.yaml", kinds=("ClusterRole",)):
         assert "*" not in group + resource + verb
         assert verb in {"get", "list", "watch", "patch"} or (resource, verb) == ("pods/eviction", "create")
         assert resource not in {"secrets", "pods/exec", "roles", "clusterroles"}
