@@ -77,6 +77,11 @@ class Journal:
         self._file = self._appending(len(data))
         self.begun, self.done = newest, self.done & newest.keys()
 
+    def began(self, id: str) -> dict[str, object]:
+        """The line written when `id` began, empty where there is none. Reads the whole file: for the rare second look."""
+        rows = map(orjson.loads, self._path.read_bytes().splitlines()) if id in self.begun else ()
+        return next((row for row in rows if row["id"] == id and row["what"] == "begin"), {})
+
     def may_have_begun(self, id: str) -> bool:
         """False only where the journal was read and has no such line: a closed book proves nothing."""
         return self._file is None or id in self.begun

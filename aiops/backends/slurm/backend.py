@@ -37,7 +37,7 @@ from aiops.action import (
     target,
 )
 from aiops.backends.journal import Journal
-from aiops.backends.slurm import evidence, marks, picture, preconditions, tokens
+from aiops.backends.slurm import evidence, marks, picture, preconditions, restart, tokens
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
 from aiops.backends.slurm.declare import SlurmSettings, read
@@ -136,7 +136,7 @@ class SlurmBackend:
         self._open()
         if admission.id in self._journal.done:
             return Outcome.ALREADY, "done before"
-        view = self._view(action, now)
+        view = self._view(action, admission.id, now)
         known = self._known(admission, action, view)
         if known is not None:
             return known
@@ -151,7 +151,7 @@ class SlurmBackend:
             return None
         found = self._present(admission, action, view.now)
         if found is None:
-            return Outcome.UNKNOWN, "begun before, and Slurm does not say whether it happened"
+            return Outcome.UNKNOWN, _doubt(action, view) or "begun before, and Slurm does not say whether it happened"
         if found:
             self._journal.write(admission.id, "done", {"found": True})
             return Outcome.ALREADY, "found done"
@@ -166,19 +166,29 @@ class SlurmBackend:
         return waits and row is not None and row.run_id != action.run_id
 
     def _effect(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str]:
-        row: dict[str, object] = {"at": view.now, "kind": action.kind, "target": target(action)}
+        row: dict[str, object] = {"at": view.now, "kind": action.kind, "target": target(action), "booted_at": view.booted_at}
         if admission.id not in self._journal.begun:
             self._journal.write(admission.id, "begin", row)
         self._failpoint("after_begin")
         try:
             detail = self._effects.carry_out(action, admission.id, view)
         except Refused as error:
+            if self._forgotten(admission, action, view.now):
+                return Outcome.UNKNOWN, f"slurmctld was restarted meanwhile ({error})"
             return (Outcome.STALE if _moved(str(error)) else Outcome.FAILED), str(error)
         self._failpoint("before_done")
         self._journal.write(admission.id, "done", row)
         return Outcome.DONE, detail
 
-    def _view(self, action: Slurms, now: float) -> View:
+    def _forgotten(self, admission: Admission, action: Slurms, now: float) -> bool:
+        """True where it was refused only because slurmctld, restarted since, has forgotten what it was told: look again."""
+        if not isinstance(action, Preempt | Migrate):
+            return False
+        view = self._view(action, admission.id, now)
+        undone = view.restarted and view.job is not None and restart.undone(view.job, action.run_id)
+        return undone or bool(_doubt(action, view))
+
+    def _view(self, action: Slurms, id: str, now: float) -> View:
         """What this action is judged on, read now and not from any picture that may be seconds old."""
         job = self._query.job(action.job) if isinstance(action, JobAction) else None
         node = self._query.node(action.node) if isinstance(action, Cordon | Drain | Uncordon) else None
@@ -188,9 +198,13 @@ class SlurmBackend:
         freezes = isinstance(action, Suspend | Resume) and job is not None and not job.held
         frozen_at = self._query.suspended_at(job) if freezes and job is not None else 0.0
         site = self._query.site(_around(action))
+        stops = isinstance(action, Preempt | Migrate)
+        began_under = self._journal.began(id).get("booted_at") if stops else None
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
             site=site, comment=job.admin_comment if job is not None else "", frozen_at=frozen_at,
+            booted_at=self._query.booted_at() if stops else 0.0,
+            began_under=began_under if isinstance(began_under, float) else 0.0,
         )  # fmt: skip
 
     def probe(self, admission: Admission, now: float) -> Effect:
@@ -208,9 +222,11 @@ class SlurmBackend:
         if action.kind in _ONCE and admission.id in self._journal.done:
             return True
         self._query.forget()
-        view = self._view(action, now)
+        view = self._view(action, admission.id, now)
         if isinstance(action, RequestCheckpoint):
             return view.job is not None and self._checkpoints.requested(view.job, admission.id)
+        if _doubt(action, view):
+            return None
         return evidence.present(action, admission.id, view)
 
     def close(self) -> None:
@@ -219,6 +235,12 @@ class SlurmBackend:
             self._journal.close()
             self._checkpoints.close()
             self._query.close()
+
+
+def _doubt(action: Slurms, view: View) -> str:
+    """Why what became of a run cannot be told since slurmctld was restarted; empty where it can, or it was not."""
+    stops = isinstance(action, Preempt | Migrate) and view.restarted
+    return restart.doubt(view.job, action.job, action.run_id) if stops and isinstance(action, JobAction) else ""
 
 
 def _around(action: Slurms) -> tuple[str, ...]:

@@ -90,12 +90,10 @@ class Effects:
             self._failpoint("after_mark")
         match action:
             case Preempt():
-                self._write("requeue", "incomplete", row.address)
-                return self._left(row)
+                return self._leave("requeue", row, mark)
             case Migrate():
                 if row.run_id == action.run_id:
-                    self._write("requeuehold", "incomplete", row.address)
-                    self._left(row)
+                    self._leave("requeuehold", row, mark)
                 return self._place(row, action)
             case Requeue():
                 return self._requeue(row, action)
@@ -106,6 +104,15 @@ class Effects:
             case _:
                 assert_never(action)
 
+    def _leave(self, verb: str, row: JobRow, mark: str) -> str:
+        """Stop the run for another; one that is over already (`restart.py`) is only requeued, and can be marked after that."""
+        over = bool(row.states & TERMINAL)
+        self._write(verb, *(() if over else ("incomplete",)), row.address)
+        left = self._left(row)
+        if over:
+            self._update(row, mark)
+        return left
+
     def _left(self, row: JobRow) -> str:
         """Slurm says OK and does nothing where the run was ending when `requeue incomplete` came. Raises Refused then.
 
@@ -113,6 +120,8 @@ class Effects:
         is COMPLETING too, and may be forgotten a moment later.
         """
         now = self._query.job(str(row.id))
+        if now is not None and now.run_id == row.run_id and job_state(now) is JobState.RUNNING:
+            raise Lost(f"job {row.id} runs as if it had not been requeued: slurmctld may have been killed")
         if now is None or now.restarts <= row.restarts:
             raise Refused(f"no longer there: the run ended by itself ({'+'.join(sorted(now.states)) if now else 'forgotten'})")
         return "requeued"

@@ -21,7 +21,7 @@ from aiops.backends.slurm.rows import JobRow, duration
 FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "State", "Reason", "SubmitTime", "StartTime", "RestartCnt",
     "PriorityLong", "Nice", "NodeList", "ReqNodes", "Partition", "UserName", "Account", "NumCPUs", "NumNodes", "NumTasks",
-    "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-task", "Licenses", "TimeLimit", "BatchFlag",
+    "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-task", "Licenses", "TimeLimit", "BatchFlag", "exit_code",
     "admin_comment", "Name",
 )  # fmt: skip
 _MEMORY = re.compile(r"(?:^|,)mem=([0-9.]+)([KMGTP]?)")
@@ -69,6 +69,7 @@ def _row(cell: Mapping[str, str]) -> JobRow:
         required_nodes=expand(cell["ReqNodes"]), gpus=gpus, gpu_type=kind, cpus=_number(cell["NumCPUs"]),
         memory_bytes=_memory(cell["tres-alloc"]), licences=tuple(sorted(gres.licences(_text(cell["Licenses"])).items())),
         limit_s=duration(cell["TimeLimit"]) or None, admin_comment=_text(cell["admin_comment"]),
+        ended_by=_signal(cell["exit_code"]),
     )  # fmt: skip
 
 
@@ -124,6 +125,15 @@ def _memory(tres: str) -> float:
 def _number(text: str) -> float:
     found = _COUNT.match(text)  # of a range (a pending job may say 2-4) the lower end
     return float(found[1]) * _THOUSAND[found[2]] if found else 0.0
+
+
+def _signal(text: str) -> int | None:
+    """The signal in an exit code, which is waitpid's status, or `status:signal` as other programs of Slurm print it."""
+    status, colon, signal = text.partition(":")
+    if not status.isdigit() or (colon and not signal.isdigit()):
+        return None
+    exited, number = (int(status), int(signal)) if colon else (int(status) >> 8, int(status) & 0x7F)
+    return number if number and not exited else None
 
 
 def _text(text: str) -> str:

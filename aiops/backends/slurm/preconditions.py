@@ -31,7 +31,7 @@ from aiops.action import (
     TuneJob,
     Uncordon,
 )
-from aiops.backends.slurm import gres, marks
+from aiops.backends.slurm import gres, marks, restart
 from aiops.backends.slurm.declare import SlurmSettings
 from aiops.backends.slurm.picture import is_protected, job_state, node_state, node_uid, pool_name, pool_version
 from aiops.backends.slurm.query import Site
@@ -73,6 +73,14 @@ class View:
     proof: Checkpoint | None = None
     comment: str = ""
     frozen_at: float = 0.0
+    booted_at: float = 0.0
+    """When slurmctld was started, and (next) when the one had been to which we began this action: 0 where not known."""
+    began_under: float = 0.0
+
+    @property
+    def restarted(self) -> bool:
+        """True where slurmctld is known to have been started anew since this action was begun."""
+        return 0 < self.began_under != self.booted_at > 0
 
 
 def real(action: Action) -> Slurms | None:
@@ -117,7 +125,8 @@ def _job(action: JobAction, view: View) -> Refusal | None:
     if row.run_id != action.run_id:
         return Outcome.STALE, f"run is {row.run_id}, not {action.run_id}"
     state, allowed = job_state(row), _STATES[action.kind]
-    if state not in allowed:
+    undone = isinstance(action, Preempt | Migrate) and view.restarted and restart.undone(row, action.run_id)
+    if state not in allowed and not undone:
         return Outcome.STALE, f"run is {state.value}, not {' or '.join(one.value for one in allowed)}"
     if row.unsplit or row.het:
         return Outcome.FAILED, "one command would reach several jobs: unsplit array tasks or a heterogeneous job"
@@ -125,7 +134,7 @@ def _job(action: JobAction, view: View) -> Refusal | None:
         return Outcome.FAILED, "account, user or partition is protected"
     match action:
         case Preempt() | Migrate():
-            return _requeue_limit(row, view) or _stop(row, action, view)
+            return _requeue_limit(row, view) or (None if undone else _stop(row, action, view))
         case Requeue():
             held = state is JobState.HELD  # then a release is enough
             return (None if held else _requeue_limit(row, view)) or _known_nodes(action.exclude_nodes, view)

@@ -6,6 +6,7 @@ is small and comes from scontrol. Which GPUs a run has does not change while it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -67,6 +68,11 @@ class Query:
             except (Lost, ValueError) as error:
                 raise Unreadable(f"scontrol show config: {error}") from None
         return self._controller
+
+    def booted_at(self) -> float:
+        """When the slurmctld that answers now was started, by its own clock; 0 where it does not say. Raises Lost."""
+        found = re.search(r"^BOOT_TIME\s*=\s*([0-9]+)\s*$", self._text("config"), re.M)
+        return float(found[1]) if found else 0.0
 
     def picture(self, now: float) -> Picture:
         """The whole cluster, at most `interval` seconds old. Raises Unreadable; a part is never returned."""

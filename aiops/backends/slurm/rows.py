@@ -27,7 +27,10 @@ TERMINAL = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """One job record. (id, submit, restarts) is the identity of a run; `gpu_ids` are (node, index) where known."""
+    """One job record. (id, submit, restarts) is the identity of a run; `gpu_ids` are (node, index) where known.
+
+    `ended_by` is the signal that ended it; None where that is not known, or where it ended with an exit status.
+    """
 
     id: int
     submit: float
@@ -56,6 +59,7 @@ class JobRow:
     licences: tuple[tuple[str, int], ...] = ()
     limit_s: float | None = None
     admin_comment: str = ""
+    ended_by: int | None = None
 
     @property
     def run_id(self) -> str:

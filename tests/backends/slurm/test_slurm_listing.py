@@ -14,8 +14,8 @@ PLAIN = {
     "SubmitTime": "1000", "StartTime": "1010", "RestartCnt": "2", "PriorityLong": "9", "Nice": "5", "NodeList": "gpu[1-2]",
     "ReqNodes": "", "Partition": "train", "UserName": "ann", "Account": "(null)", "NumCPUs": "2K", "NumNodes": "2",
     "NumTasks": "2", "tres-alloc": "cpu=4,mem=1.50G,node=2", "tres-per-job": "N/A", "tres-per-node": "gres:gpu:h200:2",
-    "tres-per-task": "N/A", "Licenses": "net_gbps:10", "TimeLimit": "1-02:00:00", "BatchFlag": "1", "admin_comment": "(null)",
-    "Name": "job.sh",
+    "tres-per-task": "N/A", "Licenses": "net_gbps:10", "TimeLimit": "1-02:00:00", "BatchFlag": "1", "exit_code": "0",
+    "admin_comment": "(null)", "Name": "job.sh",
 }  # fmt: skip
 BAR = "|x|"
 
@@ -30,6 +30,27 @@ def test_a_record_is_read_whole() -> None:
     assert (row.id, row.run_id, row.address, row.gpus, row.gpu_type) == (7, "1000-2", "5_0", 4, "h200")
     assert (row.cpus, row.memory_bytes, row.limit_s, row.nice) == (2048, 1.5 * 2**30, 26 * 3600.0, 5)
     assert row.licences == (("net_gbps", 10),) and row.account == "" and row.nodes == ("gpu1", "gpu2")
+
+
+@pytest.mark.parametrize(
+    ("text", "signal", "why"),
+    [
+        ("15", 15, "waitpid's status, as squeue prints it: ended by SIGTERM"),
+        ("137", 9, "with a core: the signal is in the lower seven bits"),
+        ("3840", None, "exit 15 is a program's own word, not a signal"),
+        ("36608", None, "exit 143: a shell's word about its child"),
+        ("0", None, "well, or not over"),
+        ("0:15", 15, "as scontrol prints it"),
+        ("15:0", None, "exit 15, as scontrol prints it"),
+        ("1:9", None, "a status and the signal of one of its steps: not plainly a signal"),
+        ("N/A", None, "not told"),
+        ("", None, "not told"),
+        ("-1", None, "no status"),
+    ],
+)
+def test_what_ended_a_run(text: str, signal: int | None, why: str) -> None:
+    (row,) = listing.jobs(answer({"exit_code": text}), BAR)
+    assert row.ended_by == signal, why
 
 
 @pytest.mark.parametrize(
