@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import slurm_people
+from slurm_breaks import dropper, killer
 from slurm_server import SlurmServer, wait_for
 from slurm_sight import Sight, addresses, look, settled
 from slurm_stage import SlurmStage
@@ -163,12 +164,9 @@ class Trials:
 
         def ended() -> bool:
             self.stage.observe()
+            alive = [row for row in self.stage.backend._query.jobs_seen() if not row.states & TERMINAL]
             self.stage.backend.finish(self.stage.now())
-            return not any(
-                marks.moving(row.admin_comment)
-                for row in self.stage.backend._query._jobs(self.stage.now())
-                if not row.states & TERMINAL
-            )
+            return not any(marks.moving(row.admin_comment) for row in alive)
 
         wait_for(ended, "end of what was begun", 20.0)
 
@@ -235,32 +233,6 @@ class Trials:
 
 def held(row: Mapping[str, str]) -> bool:
     return row.get("JobState") == "PENDING" and row.get("Priority") == "0"
-
-
-def dropper(nth: int) -> Callable[[Sequence[str]], bool]:
-    """Loses the answer of the nth command that changes something."""
-    seen = 0
-
-    def drop(argv: Sequence[str]) -> bool:
-        nonlocal seen
-        writes = tuple(argv[:2]) == ("scontrol", "--") and argv[2] != "show"
-        seen += writes
-        return writes and seen == nth
-
-    return drop
-
-
-def killer(stage: SlurmStage, nth: int) -> Callable[[Sequence[str]], None]:
-    """Kills slurmctld right before the nth question or command, once."""
-    seen = 0
-
-    def kill(argv: Sequence[str]) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == nth:
-            stage.server.kill_controller()
-
-    return kill
 
 
 def run(count: int, seed: int = 1, clusters: int = 1, limit_s: float = 3600.0) -> list[Trials]:
