@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aiops.forecast.bands import settle_band
-from aiops.forecast.calibration import Track, settle, weigh
+from aiops.forecast.calibration import Track, cautious, rising, settle, weigh
 from aiops.forecast.experts import BOOST, LAST, SEASON, STATE, rule_bands
 from aiops.forecast.features import describe
 from aiops.forecast.regression import at_quantiles
@@ -58,6 +58,32 @@ def test_a_band_that_is_too_narrow_is_widened_to_what_came():
     assert (low, high, top) == (pytest.approx(8.36, abs=0.4), pytest.approx(11.28, abs=0.4), pytest.approx(11.64, abs=0.4))
     assert middle == 10.0
     assert 0.7 < settled.coverage[0] < 0.97  # uncalibrated it is 0.26; the shift is shrunk towards none
+
+
+@pytest.mark.parametrize(
+    ("band", "regular", "high", "why"),
+    [
+        ([0.0, 10.0, 14.0, 18.0], True, 15.0, "a quarter farther from the median"),
+        ([0.0, 10.0, 14.0, 15.0], True, 14.5, "never more than half way to the next quantile"),
+        ([0.0, 10.0, 14.0, 18.0], False, 14.0, "where rises are rare the quantile stays exact"),
+        ([0.0, 10.0, 10.0, 900.0], True, 10.0, "a point mass has no width to grow by: a burst's tail does not leak into it"),
+        ([5.0, 5.0, 5.0, 5.0], True, 5.0, "a constant stays one"),
+    ],
+)
+def test_the_upper_quantile_is_cautious_only_where_rises_are_regular(band, regular, high, why):
+    made = cautious(np.array(band), np.array(regular))
+    assert made.tolist() == pytest.approx([*band[:2], high, band[3]]), why
+
+
+@pytest.mark.parametrize(("every", "expected"), [(5, True), (20, False)])
+def test_rises_are_regular_where_an_exact_quantile_could_miss_one_each_time(every, expected):
+    made, _ = track(boost_bias=0.0, noise=0.1)
+    made.truths[:] = 10.5  # five per cent is no rise
+    made.truths[:, ::every] = 11.5
+    assert rising(made).tolist() == [[expected]]
+    falling = np.where(made.truths > 11, 5.0, 10.0)
+    down = Track(made.bands, falling, made.alike, made.ages_days, made.overlap, made.own_days)
+    assert rising(down).tolist() == [[False]]
 
 
 def repeating() -> tuple[Track, np.ndarray]:
