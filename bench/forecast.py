@@ -112,9 +112,10 @@ def accuracy(name: str, series: Sequence[Series], origins: int, others: int) -> 
 
 def show(title: str, rows: Sequence[Overall]) -> None:
     if rows:
-        print(f"\n{title}\n{'horizon':>8} {'model':<22}{'origins':>8}{'MAE':>8}{'P90':>8}{'cover':>8}")
+        print(f"\n{title}\n{'horizon':>8} {'model':<22}{'origins':>8}{'MAE':>8}{'P90':>8}{'cover':>8}{'rises':>8}{'of':>6}")
     for r in rows:
-        print(f"{r.horizon_s:>7.0f}s {r.model:<22}{r.origins:>8}{r.mase_last:>8.3f}{r.pinball_last:>8.3f}{r.coverage:>8.3f}")
+        figures = "".join(f"{v:>8.3f}" for v in (r.mase_last, r.pinball_last, r.coverage, r.rises_covered))
+        print(f"{r.horizon_s:>7.0f}s {r.model:<22}{r.origins:>8}{figures}{r.rises:>6}")
 
 
 def made_here() -> dict[str, list[Series]]:

@@ -20,6 +20,9 @@ from aiops.files import write_atomic
 from aiops.model import Forecast, Series
 
 QUANTILES = np.array([0.05, 0.5, 0.9, 0.95])
+MOST = 1e150
+"""Greater values cannot be scored: their errors, summed over origins and series, leave the range of numbers."""
+
 NAIVE = ("last_value", "seasonal_naive")
 
 Horizons = Annotated[str, typer.Option(help="Comma-separated, such as 15m,30m.")]
@@ -42,6 +45,7 @@ def backtest(
 
     names = parse_models(models)
     loaded = read_series(series)
+    _check_range(series, loaded)
     step_s = positive("--step", step) if step else _usual_step(loaded)
     ahead = sorted({max(step_s, round(positive("--horizons", part) / step_s) * step_s) for part in horizons.split(",")})
     at = spread_origins(loaded, origins, ahead[-1])
@@ -60,6 +64,13 @@ def backtest(
             "series": [asdict(one) for one in scores],
         }
         write_atomic(out, json.dumps(_finite(report), indent=1) + "\n")
+
+
+def _check_range(path: Path, loaded: Sequence[Series]) -> None:
+    for one in loaded:
+        most = float(np.nanmax(np.abs(one.values), initial=0.0))
+        if most > MOST:
+            raise UserError(f"{path}: expected values up to {MOST:g} in size to be scored, found {most:g} in series {one.key}")
 
 
 def parse_models(text: str) -> list[str]:
@@ -107,14 +118,20 @@ def _show(totals: Sequence[Any], each: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Relative to the last value: lower is better; coverage: 0.90 is right")
-    columns = ("horizon", "model", "series", "origins", "absolute error", "P90 pinball", "coverage", "s/series")
+    table = Table(title="Relative to the last value: lower is better; coverage: 0.90 is right; rises: share covered")
+    columns = ("horizon", "model", "series", "origins", "absolute error", "P90 pinball", "coverage", "rises", "s/series")
     for name in columns:
         table.add_column(name, justify="left" if name == "model" else "right")
     for one in totals:
-        figures = (f"{one.mase_last:.3f}", f"{one.pinball_last:.3f}", f"{one.coverage:.3f}", f"{each[one.model]:.3f}")
-        table.add_row(f"{one.horizon_s / 60:g} min", one.model, str(one.series), str(one.origins), *figures)
+        figures = (one.mase_last, one.pinball_last, one.coverage, one.rises_covered, each[one.model])
+        counts = str(one.series), str(one.origins)
+        table.add_row(f"{one.horizon_s / 60:g} min", one.model, *counts, *(_figure(value) for value in figures))
     Console().print(table)
+
+
+def _figure(value: float) -> str:
+    """Three decimals, or a dash for what has no value: a ratio where the last value was never wrong, rises where none came."""
+    return f"{value:.3f}" if math.isfinite(value) else "-"
 
 
 def _finite(value: Any) -> Any:

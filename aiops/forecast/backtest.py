@@ -1,7 +1,8 @@
 """Rolling-origin evaluation: how each model would have done, on truths that it had not seen.
 
 Scores are per series and horizon: WAPE, absolute error relative to last value and to seasonal naive on the same origins
-(MASE in its relative form), pinball loss at the quantile in use relative to the last value's, coverage of the 5-95 % band.
+(MASE in its relative form), pinball loss at the quantile in use relative to the last value's, coverage of the 5-95 % band, and
+how many of the rises over a tenth the quantile in use covered.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiops.model import Floats, Forecast, Series
+
+RISE = 0.1
+"""A truth more than a tenth above the value at the origin is a rise, as in the public scorer."""
 
 Key = tuple[str, str, float]
 """Model, series, horizon in seconds."""
@@ -33,11 +37,14 @@ class Score:
     pinball: float
     pinball_last: float
     coverage: float
+    rises: int
+    rises_covered: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
     truth: float
+    rose: bool
     middle: float
     low: float
     high: float
@@ -74,7 +81,8 @@ def _hit(forecast: Forecast, horizon: float, truth: Mapping[float, float]) -> _H
     if not np.isfinite(value) or abs(forecast.times[step] - at) > 0.5:
         return None
     low, middle, high, top = (float(forecast.at_quantile(q)[step]) for q in (0.05, 0.5, 0.9, 0.95))
-    return _Hit(value, middle, low, high, top)
+    now = truth.get(round(forecast.made_at, 3), np.nan)
+    return _Hit(value, bool(value > now + RISE * abs(now) + 1e-9), middle, low, high, top)
 
 
 def _score(key: Key, hits: Mapping[Key, Mapping[float, _Hit]]) -> Score:
@@ -86,6 +94,7 @@ def _score(key: Key, hits: Mapping[Key, Mapping[float, _Hit]]) -> Score:
     pinball = float(np.mean([_pinball(h) for h in mine.values()]))
     naive = float(np.mean([_pinball(last[t]) for t in mine if t in last] or [np.nan]))
     inside = [h.low - 1e-9 <= h.truth <= h.top + 1e-9 for h in mine.values()]
+    rises = [h.high >= h.truth for h in mine.values() if h.rose]
     return Score(
         model=model,
         series=series,
@@ -98,6 +107,8 @@ def _score(key: Key, hits: Mapping[Key, Mapping[float, _Hit]]) -> Score:
         pinball=pinball,
         pinball_last=_ratio(pinball, naive),
         coverage=float(np.mean(inside)),
+        rises=len(rises),
+        rises_covered=float(np.mean(rises)) if rises else float("nan"),
     )
 
 
@@ -125,6 +136,8 @@ class Overall:
     mase_last: float
     pinball_last: float
     coverage: float
+    rises: int
+    rises_covered: float
 
 
 def overall(scores: Sequence[Score], runs: Iterable[str]) -> list[Overall]:
@@ -142,4 +155,6 @@ def _overall(key: tuple[str, float], mine: Sequence[Score], last: Sequence[Score
     pin = sum(s.pinball for s in mine), sum(naive[s.series].pinball for s in mine if s.series in naive)
     error = sum(s.mean_error for s in mine), sum(naive[s.series].mean_error for s in mine if s.series in naive)
     coverage = float((weight * [s.coverage for s in mine]).sum() / weight.sum())
-    return Overall(key[0], key[1], len(mine), int(weight.sum()), _ratio(*error), _ratio(*pin), coverage)
+    rises = sum(s.rises for s in mine)
+    covered = _ratio(sum(s.rises * s.rises_covered for s in mine if s.rises), rises)
+    return Overall(key[0], key[1], len(mine), int(weight.sum()), _ratio(*error), _ratio(*pin), coverage, rises, covered)

@@ -190,7 +190,7 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
 
 
 def rising(track: Track) -> NDArray[np.bool_]:
-    """(s, a) whether rises over a tenth of the last value came at over a tenth of the past moments, recent ones counting more."""
+    """(s, a) whether rises over a tenth came at more than a tenth of the past moments, recent ones counting more."""
     now = track.bands[:, :, :, LAST, MEDIAN]
     known = np.isfinite(track.truths) & np.isfinite(now)
     weight = np.where(known, track.recency()[:, :, None], 0.0)

@@ -62,6 +62,23 @@ def test_the_command_writes_a_report_with_every_asked_model(tmp_path):
     assert report["horizons_s"] == [600.0, 1800.0]
 
 
+def test_rises_are_those_over_a_tenth_of_the_value_at_the_origin_and_covered_by_the_upper_quantile():
+    # the ramp is at 1 and 2 at the origins and 3 and 4 two steps on: both rise; an upper quantile of 3.5 covers one of them
+    runs = {"last_value": [flat("last_value", at, 3.05, 0.5) for at in (300.0, 600.0)]}
+    (one,) = score(runs, [RAMP], [600.0])
+    assert (one.rises, one.rises_covered) == (2, 0.5)
+    late = {"last_value": [flat("last_value", 5100.0, 3.05, 0.5)]}  # from 17 to 19 is a rise, from 1,700 to 1,702 is none
+    high = Series(key=RAMP.key, times=TIMES, values=RAMP.values + 1683)
+    assert [score(late, [one], [600.0])[0].rises for one in (RAMP, high)] == [1, 0]
+    assert np.isnan(overall(score(late, [high], [600.0]), late)[0].rises_covered)
+
+
+def test_values_that_cannot_be_summed_are_refused_by_name(tmp_path):
+    (tmp_path / "in.csv").write_text("\n".join(["time,series,value", *(f"{i * 600},s,1.6e308" for i in range(9))]))
+    with pytest.raises(UserError, match=r"expected values up to 1e\+150 in size to be scored, found 1.6e\+308 in series s"):
+        backtest(tmp_path / "in.csv")
+
+
 def test_unknown_models_are_named():
     with pytest.raises(UserError, match=r"expected all or some of auto, .*found 'crystal_ball'"):
         parse_models("last_value,crystal_ball")
