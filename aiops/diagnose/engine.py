@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from aiops.diagnose.resources import Claim
 from aiops.diagnose.scheduler import with_idle, with_queues, with_tenants
 from aiops.diagnose.usual import without_faults
 from aiops.diagnose.watch import host_claims
-from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Evidence, Finding, Forecast, Query, Series
 
 MAX_SLIS = 200
@@ -37,13 +36,6 @@ class CausalDiagnoser:
     """Findings on every job and service whose SLI got worse, and on hosts that are beyond their limits."""
 
     name: ClassVar[str] = "causal"
-
-    @classmethod
-    def from_settings(cls, section: Mapping[str, Any], where: str) -> CausalDiagnoser:
-        """Takes no settings: the graph comes from the cluster."""
-        if section:
-            raise ConfigError(where, "diagnosers.causal", f"takes no settings, found {', '.join(sorted(section))}")
-        return cls()
 
     def needs(self) -> tuple[Query, ...]:
         """The series to read before each diagnosis."""

@@ -6,9 +6,8 @@ A token that is renewed in time is never mentioned: a person hears of it in the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Evidence, Finding, Forecast, Query, Series
 
 LEFT, LIFE = "aiops_token_expires_in_seconds", "aiops_token_lifetime_seconds"
@@ -22,13 +21,6 @@ class ExpiryDiagnoser:
     """Diagnoser `expiry`."""
 
     name: ClassVar[str] = "expiry"
-
-    @classmethod
-    def from_settings(cls, section: Mapping[str, Any], where: str) -> ExpiryDiagnoser:
-        """Takes no settings."""
-        if section:
-            raise ConfigError(where, "diagnosers.expiry", f"takes no settings, found {', '.join(sorted(section))}")
-        return cls()
 
     def needs(self) -> tuple[Query, ...]:
         """How long each token holds, and was made to hold."""

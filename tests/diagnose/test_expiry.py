@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aiops import plugins
 from aiops.diagnose.expiry import ExpiryDiagnoser
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Series, SeriesKey
@@ -53,5 +54,5 @@ def test_nothing_known_is_nothing_said_and_it_takes_no_settings() -> None:
         "aiops_token_expires_in_seconds",
         "aiops_token_lifetime_seconds",
     }
-    with pytest.raises(ConfigError):
-        ExpiryDiagnoser.from_settings({"x": 1}, "here")
+    with pytest.raises(ConfigError, match="takes no settings, found x"):
+        plugins.load("diagnosers", "expiry", {"x": 1}, "here")
