@@ -217,6 +217,7 @@ _WORK_ROWS = (
     Metric("job_compute_seconds_total", _C, "seconds", "Computing.", _RANK, _I, _UP),
     Metric("job_data_wait_seconds_total", _C, "seconds", "Waiting for data.", _RANK, _E, _UP),
     Metric("job_comm_wait_seconds_total", _C, "seconds", "Waiting for other ranks.", _RANK, _E, _UP),
+    Metric("job_cpu_wait_seconds_total", _C, "seconds", "Training thread ready to run, no CPU free.", _RANK, _E, _UP),
     Metric("job_checkpoint_seconds_total", _C, "seconds", "Writing checkpoints.", _RANK, _E, _NONE),
     Metric("job_samples_total", _C, "samples", "Samples trained on.", _RANK, _E, _DOWN),
     Metric("job_loader_queue_batches", _G, "batches", "Prefetched batches found ready.", _RANK, _I, _DOWN),

@@ -25,7 +25,7 @@ from collectors.storage import StorageCollector, StorageOptions
 Place = tuple[str, str]
 TENANTS = ("tenant-cpu", "tenant-io", "tenant-mem")
 OF_LOADER = ("job_data_wait_seconds_total", "job_loader_queue_batches", "job_knob_value")
-OF_DEVICE = ("job_compute_seconds_total", "job_comm_wait_seconds_total")
+OF_DEVICE = ("job_compute_seconds_total", "job_comm_wait_seconds_total", "job_cpu_wait_seconds_total")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

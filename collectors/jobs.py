@@ -35,6 +35,7 @@ METRICS = frozenset(
         "job_compute_seconds_total",
         "job_data_wait_seconds_total",
         "job_comm_wait_seconds_total",
+        "job_cpu_wait_seconds_total",
         "job_checkpoint_seconds_total",
         "job_loader_queue_batches",
         "job_knob_value",

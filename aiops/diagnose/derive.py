@@ -18,7 +18,17 @@ from aiops.diagnose.panel import Panel, is_counter
 from aiops.metrics import Bad, Side
 from aiops.model import Floats
 
-SPLIT = (Role.COMPUTE, Role.DATA_WAIT, Role.COMM_WAIT, Role.HOST_TIME, Role.CHECKPOINT, Role.SAMPLES, Role.INPUT, Role.PREP)
+SPLIT = (
+    Role.COMPUTE,
+    Role.CPU_WAIT,
+    Role.DATA_WAIT,
+    Role.COMM_WAIT,
+    Role.HOST_TIME,
+    Role.CHECKPOINT,
+    Role.SAMPLES,
+    Role.INPUT,
+    Role.PREP,
+)
 """Roles whose rates are turned into amounts per step."""
 _STEPS = ("job_steps_total", "job_step_duration_seconds_count")
 _OPERATIONS = (

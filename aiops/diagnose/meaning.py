@@ -24,6 +24,7 @@ class Role(StrEnum):
     DATA_WAIT = "data wait"
     COMM_WAIT = "communication wait"
     COMPUTE = "compute time"
+    CPU_WAIT = "waiting for a CPU"
     HOST_TIME = "host time"
     CHECKPOINT = "checkpoint time"
     LOADER_QUEUE = "loader queue"
@@ -89,6 +90,7 @@ _ROWS: tuple[tuple[str, Role, Side, Bad], ...] = (  # the first pattern found in
     # training jobs, per rank
     (r"data_?wait|data_?load|input_wait|loader_wait", Role.DATA_WAIT, _E, _UP),
     (r"comm_?wait|comm(unication)?_seconds|collective|all_?reduce|nccl|barrier|bubble", Role.COMM_WAIT, _E, _UP),
+    (r"job_cpu_wait", Role.CPU_WAIT, _E, _UP),
     (r"step_(duration|time)|iteration_(duration|time)|step_seconds", Role.STEP, _E, _UP),
     (r"checkpoint", Role.CHECKPOINT, _E, _NONE),
     (r"job_compute|compute_(seconds|time|duration)|forward|backward", Role.COMPUTE, _I, _UP),

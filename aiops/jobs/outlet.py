@@ -14,7 +14,7 @@ from aiops.jobs.recorder import Totals
 Outlet = Callable[[str], None]
 
 
-def exposition(identity: Identity, totals: Totals) -> str:
+def exposition(identity: Identity, totals: Totals, cpu_wait_s: float | None = None) -> str:
     """One line per series; no TYPE lines, because the bare name and `_sum`, `_count` are three series, not a summary."""
     rows = {f"job_{kind}_seconds_total": seconds for kind, seconds in totals.seconds.items()}
     rows |= {
@@ -25,6 +25,8 @@ def exposition(identity: Identity, totals: Totals) -> str:
     }
     if totals.step_duration is not None:
         rows["job_step_duration_seconds"] = totals.step_duration
+    if cpu_wait_s is not None:
+        rows["job_cpu_wait_seconds_total"] = cpu_wait_s
     if totals.queue is not None:
         rows["job_loader_queue_batches"] = totals.queue
     lines = [f"{name}{{{identity.labels()}}} {value:.9g}" for name, value in rows.items()]

@@ -16,6 +16,7 @@ from aiops.jobs.control import Control
 from aiops.jobs.identity import Identity
 from aiops.jobs.outlet import exposition, open_outlet
 from aiops.jobs.recorder import CHECKPOINT, COMM_WAIT, DATA_WAIT, STEP, Recorder, Span
+from aiops.jobs.starved import Starved
 
 PERIOD_S = 1.0
 """Between reports: a tenth of the default scrape, and how long an unrung checkpoint request stays unseen."""
@@ -29,7 +30,7 @@ class Client:
     def __init__(self, identity: Identity) -> None:
         self.recorder, self.control = Recorder(), Control(identity)
         self._identity, self._send = identity, open_outlet(identity)
-        self._failing = False
+        self._starved, self._failing = Starved(), False
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -46,7 +47,8 @@ class Client:
         """Report now. Never raises: this is the wall between telemetry and the job."""
         try:
             if self._send is not None:
-                self._send(exposition(self._identity, self.recorder.totals()))
+                cpu_wait_s = self._starved.look(self.recorder.threads())
+                self._send(exposition(self._identity, self.recorder.totals(), cpu_wait_s))
             self.control.look()
         except Exception as error:
             if not self._failing:

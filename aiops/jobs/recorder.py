@@ -23,6 +23,7 @@ class _Track:
     spans: list[Span] = field(default_factory=list)
     pending: float = 0.0
     stepped: bool = False
+    thread: int = field(default_factory=threading.get_native_id)
 
 
 @dataclass(slots=True)
@@ -156,6 +157,11 @@ class Recorder:
         """Note the value of a knob that is in force from now on."""
         with self._lock:
             self._knobs[name] = value
+
+    def threads(self) -> tuple[int, ...]:
+        """The kernel's ids of the threads that run steps."""
+        with self._lock:
+            return tuple(track.thread for track in self._tracks.values() if track.stepped)
 
     def totals(self) -> Totals:
         """Everything so far. A wait that still runs counts with what it has taken, so that a hang shows where it hangs."""
