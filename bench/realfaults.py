@@ -41,11 +41,16 @@ ROOT = Path(__file__).parents[1]
 BEFORE_S, DURING_S, NOTICED_S, REST_S = 25, 9, 7, 5
 FILLING_S = 7
 """What a hog needs to fill the memory on a busy machine: until then there is no fault."""
+PAGING_S = 20
+"""What a job needs to have its memory back when the hog is gone: the next window begins undisturbed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is done, undone, and what a right answer is; how many `ranks` the job needs to feel it, how long it `grows_s`."""
+    """What is done, undone, and what a right answer is; how many `ranks` the job needs to feel it, how long it `grows_s`.
+
+    `rest_s` is how long the job needs until nothing of it is felt any more.
+    """
 
     start: Callable[[Stage], None]
     stop: Callable[[Stage], None]
@@ -53,6 +58,7 @@ class Fault:
     entities: tuple[str, ...]
     ranks: int = 1
     grows_s: int = 0
+    rest_s: int = REST_S
 
 
 def turn(rank: int, **knobs: float) -> Callable[[Stage], None]:
@@ -93,6 +99,7 @@ FAULTS = {
         verdicts=("memory_pressure",),
         entities=("host-0", "tenant-mem"),
         grows_s=FILLING_S,
+        rest_s=PAGING_S,
     ),
     "workers": Fault(start=turn(0, loader_workers=0), stop=turn(0), verdicts=("prep_stall",), entities=("loader-0", "host-0")),
     "link": Fault(
@@ -150,7 +157,7 @@ def episodes(stage: Stage, name: str, count: int) -> list[Case]:
             watch.look(fault.grows_s + DURING_S)
             fault.stop(stage)
             cases.append(watch.case(truth(name, fault, onset) | watch.outside(onset)))
-            time.sleep(REST_S)
+            time.sleep(fault.rest_s)
         return cases
     finally:
         stage.restore_ranks()
