@@ -7,7 +7,7 @@ the window, measure, rank, judge.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,9 +24,12 @@ from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
 from aiops.diagnose.resources import Claim
 from aiops.diagnose.shift import AFTER_S, LATE_S, measure
+from aiops.diagnose.split import PARTS
 from aiops.errors import UserError
 from aiops.model import Cause
 
+SECONDS = (Role.STEP, *PARTS, Role.CPU_WAIT, Role.HOST_TIME, Role.CHECKPOINT, Role.PREP, Role.LOADER_QUEUE)
+"""Rows that say where the seconds of a step are, and no resource."""
 TELLING_Z = 2.0
 """Scales below which a row is no evidence worth reading, though its worst moment ranked its entity."""
 
@@ -74,10 +77,23 @@ def examine(rich: Rich, graph: Graph, at: float, sli: int | None) -> Analysis:
         onset=_onset(facts),
         verdict=claims[0].cause if claims else Cause.UNKNOWN,
         confidence=confidence(seen),
-        causes=hypotheses(facts, ranked, claims),
+        causes=hypotheses(facts, _others(facts, ranked, claims), claims),
         notes=_notes(facts),
     )
     return Analysis(report=report, facts=facts, readings=seen, noticed=noticed(facts))
+
+
+def _others(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...]) -> tuple[Suspect, ...]:
+    """The suspects beside the claims. Where a claim explains a step, its seconds are spoken for: the rest is ranked without.
+
+    Else the ranks and loaders in which the first cause shows would stand before a second cause.
+    """
+    if not any("step_s" in claim.counterfactual for claim in claims):
+        return ranked
+    seconds = [row for role in SECONDS for row in facts.roles.get(role, ())]
+    score = facts.shifts.score.copy()
+    score[seconds] = 0.0
+    return suspects(facts.rich, replace(facts.shifts, score=score), facts.graph, facts.sli)
 
 
 def gather(rich: Rich, graph: Graph, at: float, sli: int | None) -> Facts:

@@ -1,10 +1,12 @@
 """How sure: a probability that the first cause named is right, from what can be known without the truth.
 
-A logistic of three readings: how far the first suspect leads the second, whether typed evidence explains the SLI, how far the
-SLI left its past. The constants were fitted once (ridge logistic regression over 182 answers: 24 Nezha and 16 PetShop cases
-at three lags, 62 simulated ones; fitted 0.8, 2.5, 2.0, 1.8), then moved down and rounded, because unseen sets are harder than
-those one looked at. A fit to all sets but one said .90 of PetShop (right: .94), .94 of Nezha (.88) and .97 of the real faults
-(.99). `bench/rootcause.py` prints confidence against hit rate.
+Two logistics. Where typed evidence explains the SLI: of how far the first suspect leads the second and how far the SLI left
+its past (fitted once: ridge logistic regression over 182 answers, 24 Nezha and 16 PetShop cases at three lags, 62 simulated
+ones; 0.8, 2.5, 2.0, 1.8, moved down and rounded, because unseen sets are harder than those one looked at). Where nothing
+typed was found: of that lead, and of how far the first suspect's score is beyond what the best of many rows reaches by
+chance; a job whose sensors are half gone, a question asked before there is evidence and a service that simply has more to do
+leave suspects that are no better than chance (fitted to UNTYPED answers; a fit that leaves a set out each time is in
+`docs/rootcause.md`). `bench/rootcause.py` prints confidence against hit rate.
 """
 
 from __future__ import annotations
@@ -17,12 +19,19 @@ from aiops.diagnose.facts import Facts
 from aiops.diagnose.judge import lead, noticed
 from aiops.diagnose.rank import Suspect
 from aiops.diagnose.resources import Claim
+from aiops.diagnose.shift import TAIL_WEIGHT
 
 INTERCEPT, LEAD, TYPED, STRENGTH = 0.5, 3.0, 2.0, 1.5
-ABSTAIN = 0.78
-"""Most for the first suspect where no cause is named: it was right in 82 % of 50 such answers on Nezha, 74 % of 74 before."""
-QUIET = 0.1
-"""Most where the SLI named is as it always was."""
+BLIND, AHEAD, ABOVE = -1.5, 5.0, 0.8
+"""Where nothing typed was found: intercept, weight of the lead, and of the multiples of a chance score beyond the first."""
+MOST_AHEAD, MOST_ABOVE = 0.5, 3.0
+"""Lead and multiples beyond which more was not seen often enough to mean more."""
+ABSTAIN = 0.9
+"""Most for the first suspect where no cause is named: only one set has shown suspects that far beyond chance."""
+CHANCE_Z = 3.4
+"""Scales that the largest of 300 normal columns lies beyond usual (expected, Gaussian)."""
+QUIET, NOTHING = 0.3, 0.1
+"""Most where the SLI named is as it always was, and where nothing was seen at all."""
 FAINT = 1.0
 """Score of the first suspect below which nothing was seen at all: constant rows, a single sample."""
 HISTORY = 12
@@ -64,9 +73,18 @@ def readings(facts: Facts, ranked: tuple[Suspect, ...], claims: tuple[Claim, ...
 
 def confidence(seen: Readings) -> float:
     """Probability in 0..1 that the first cause is right."""
-    sure = 1.0 / (1.0 + np.exp(-(INTERCEPT + LEAD * seen.lead + TYPED * seen.typed + STRENGTH * seen.strength)))
+    if seen.named:
+        odds = INTERCEPT + LEAD * seen.lead + TYPED * seen.typed + STRENGTH * seen.strength
+    else:
+        odds = BLIND + AHEAD * min(seen.lead, MOST_AHEAD) + ABOVE * min(max(_beyond_chance(seen) - 1.0, 0.0), MOST_ABOVE)
+    sure = 1.0 / (1.0 + np.exp(-odds))
     sure *= 1.0 if seen.graph else NO_GRAPH
     sure *= np.sqrt(min(seen.points / HISTORY, 1.0))
     if not seen.named:
-        sure = min(sure, ABSTAIN if seen.noticed and seen.score >= FAINT else QUIET)
+        sure = min(sure, NOTHING if seen.score < FAINT else ABSTAIN if seen.noticed else QUIET)
     return round(float(sure), 4)
+
+
+def _beyond_chance(seen: Readings) -> float:
+    """The first suspect's score, against that of a row whose worst stretch is the worst of its past by chance."""
+    return float(seen.score / (TAIL_WEIGHT * np.log(seen.points + 1.0) + np.log1p(CHANCE_Z)))

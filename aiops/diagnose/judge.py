@@ -7,6 +7,7 @@ Answers are claims, best first; none at all means `unknown`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,7 +56,8 @@ KINDS: Mapping[Role, Cause] = {
 
 def judge(facts: Facts, ranked: tuple[Suspect, ...], at: float) -> tuple[Claim, ...]:
     """Claims, best first; empty where the truth is `unknown`."""
-    broken = sensor_claims(facts if facts.window.clear else recent_facts(facts.rich, facts.graph, at, SENSOR_S))
+    newest = facts if facts.window.clear else replace(recent_facts(facts.rich, facts.graph, at, SENSOR_S), sli=facts.sli)
+    broken = sensor_claims(newest)
     if any(claim.row == facts.sli for claim in broken):
         return tuple(sorted(broken, key=lambda claim: claim.row != facts.sli))
     split = split_of(facts)

@@ -25,6 +25,8 @@ SAME_KIND = 0.8
 """Weight of 'how much of the SLI's shift could this be'; the rest stays, since units and loads are not always comparable."""
 OTHER_KIND = 0.3
 """That contribution for rows of another kind than the SLI (a latency under an availability): unknown, so little."""
+OUTSIDE = 0.5
+"""Weight of an entity from which nobody declared a way to the SLI: it is no cause, unless an edge was forgotten."""
 VANISHED = 4.0
 """Score of an entity whose rows all stopped: as anomalous as about ten scales."""
 
@@ -57,15 +59,23 @@ def suspects(rich: Rich, shifts: Shifts, graph: Graph, sli: int | None) -> tuple
             held[told.side] = (value, i)
     network = dict(_network(rich, shifts, graph))
     gone = _vanished(rich, shifts)
+    within = _within(rich, graph, sli)
     found = []
     for entity in (set(graph.types) | set(rich.panel.entities)) - measured:
         parts = best.get(entity, {})
         inner, outer = parts.get(Side.INTERNAL, (0.0, -1)), parts.get(Side.EXTERNAL, (0.0, -1))
         net = network.get(entity, (0.0, -1))
         score = inner[0] + outer[0] + net[0] + (VANISHED if entity in gone else 0.0)
+        score *= 1.0 if within is None or entity in within else OUTSIDE
         row = max(inner, outer, net)[1]
         found.append(Suspect(entity=entity, score=score, internal=inner[0], external=outer[0], network=net[0], row=row))
     return tuple(sorted(found, key=lambda suspect: (-suspect.score, suspect.entity)))
+
+
+def _within(rich: Rich, graph: Graph, sli: int | None) -> frozenset[str] | None:
+    """What can show in the SLI; None where that is anything, because nobody declared what the SLI depends on."""
+    victim = rich.panel.entities[sli] if sli is not None else ""
+    return graph.upstream(victim) if victim in graph.causes else None
 
 
 def _own_share(rich: Rich, shifts: Shifts, graph: Graph) -> Floats:

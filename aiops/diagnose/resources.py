@@ -18,6 +18,10 @@ from aiops.model import Cause, Evidence
 
 PRESSED, SATURATED = 0.1, 0.85
 """Pressure (share of time with a task waiting) and busy share from which tasks get in each other's way."""
+MOSTLY = 0.5
+"""Share of a rank's extra computing that is waiting for a CPU, from which that is what it is."""
+NETWORK = (Role.NET_CONGESTION, Role.NET_ERROR, Role.NET_LATENCY)
+"""What shows a part of the network in trouble."""
 HEALTHY_Z = 2.0
 """Scales below which a latency is as usual: a normal one lies beyond in one case of forty."""
 
@@ -125,13 +129,28 @@ def gpu_reason(facts: Facts, around: frozenset[str], slow: int, weight: float) -
 
 
 def cpu_claim(facts: Facts, scope: frozenset[str], weight: float) -> Claim | None:
-    """A host whose CPUs are fought over: pressure (or load) up and hardly any idle time."""
-    rows = fought_over(facts, scope)
+    """A host whose CPUs are fought over: the job's own threads say so, else pressure (or load) up and hardly any idle time."""
+    rows = [*starved(facts, scope), *fought_over(facts, scope)]
     if not rows:
         return None
-    proof = tuple(facts.evidence(row) for row in rows[:2])
-    claim = Claim(cause=Cause.CPU_CONTENTION, subject=facts.entity(rows[0]), row=rows[0], weight=weight, evidence_for=proof)
+    proof = tuple(facts.evidence(row) for row in rows[:3])
+    hosts = sorted(name for name in facts.graph.upstream(facts.entity(rows[0])) if facts.graph.type(name) == "host")
+    subject = hosts[0] if hosts else facts.entity(rows[0])
+    claim = Claim(cause=Cause.CPU_CONTENTION, subject=subject, row=rows[0], weight=weight, evidence_for=proof)
     return crowded(facts, claim, (Role.CPU_BUSY,))
+
+
+def starved(facts: Facts, scope: frozenset[str]) -> list[int]:
+    """Rows of ranks whose threads wait for a CPU for most of what their computing grew by, longest first.
+
+    Seconds of the victim itself: they grow where the host's pressure, a share of time, has long been as high as it can be.
+    """
+    kept = []
+    for row in facts.rows(Role.CPU_WAIT, scope):
+        grown = [facts.rise(other) for other in facts.rows(Role.COMPUTE, {facts.entity(row)})]
+        if facts.hurts(row) and any(facts.rise(row) >= MOSTLY * seconds > 0 for seconds in grown):
+            kept.append(row)
+    return sorted(kept, key=lambda row: -facts.rise(row))
 
 
 def crowded(facts: Facts, claim: Claim, roles: tuple[Role, ...]) -> Claim:
@@ -145,8 +164,12 @@ def crowded(facts: Facts, claim: Claim, roles: tuple[Role, ...]) -> Claim:
 
 
 def fought_over(facts: Facts, scope: frozenset[str]) -> list[int]:
-    """Rows that show CPUs fought over: pressure a tenth of the time, busy nearly always, or (else) half as much again."""
-    rows = hurting(facts, (Role.CPU_PRESSURE, Role.CPU_BUSY), scope)
+    """Rows that show CPUs fought over: pressure a tenth of the time, busy nearly always, or (else) half as much again.
+
+    What a tenant uses is its use, and no fight.
+    """
+    hosts = frozenset(name for name in scope if facts.graph.type(name) != "tenant")
+    rows = hurting(facts, (Role.CPU_PRESSURE, Role.CPU_BUSY), hosts)
     kept = []
     for row in rows:
         level, metric = float(facts.shifts.level[row]), facts.rich.panel.metrics[row]
@@ -159,7 +182,7 @@ def fought_over(facts: Facts, scope: frozenset[str]) -> list[int]:
 
 def net_claim(facts: Facts, weight: float) -> Claim | None:
     """All ranks wait longer for each other and none computes longer: the network, at its worst declared part."""
-    rows = hurting(facts, (Role.NET_CONGESTION, Role.NET_ERROR, Role.NET_LATENCY), facts.scope)
+    rows = hurting(facts, NETWORK, facts.scope)
     waits = sorted(facts.rows(Role.COMM_WAIT), key=lambda row: -facts.z(row))
     proof = tuple(facts.evidence(row) for row in (*waits[:1], *rows[:2]))
     if not rows:

@@ -25,6 +25,8 @@ POSSIBLE: dict[Role, tuple[float, float]] = {
 """Ranges outside of which a reading is not a reading."""
 ODDS = 16.0
 """-log odds from which a run of equal readings is no accident: 1e-7, for thousands of rows looked at every 30 s."""
+COMPLAINT = 7.0
+"""The same for the one reading that somebody complains about, when asked: one in a thousand such questions."""
 ENOUGH = 20
 """Steps of the baseline from which it is known whether a reading used to change: a daemon that just started knows nothing."""
 STANDS = 2
@@ -116,7 +118,8 @@ def _frozen(facts: Facts) -> Iterator[Claim]:
         found.setdefault(facts.entity(int(rows[i])), []).append(i)
     for members in found.values():
         total = float(odds[members].sum())
-        if total >= ODDS:
+        complaint = any(int(rows[i]) == facts.sli for i in members)
+        if total >= (COMPLAINT if complaint else ODDS):
             i = max(members, key=lambda member: float(odds[member]))
             row = int(rows[i])
             text = f"{facts.series(row)} has read {newest[i]:g} for {int(runs[i])} readings; it used to change"

@@ -30,8 +30,10 @@ CLEAR_Z = 5.0
 """Peak of the SLI, in scales, above which its own change point is trusted."""
 CAP_Z = 10.0
 """Deviation at which one column stops counting for more, so that one spike does not outweigh a plateau."""
-UNDERWAY = 0.25
-"""Share of the lasting peak from which a change is under way: a small drift before a leap is not its beginning."""
+UNDERWAY = 0.5
+"""Share of the lasting peak from which a change is under way, as in `Facts.since`: what was smaller and earlier is older."""
+WINDOWS = 4
+"""Stretches as long as the evidence that a baseline holds at least: with fewer, how rare one is cannot be told from it."""
 FRESH_S = 60.0
 """Stretch before the onset that a row must have been normal in, to have begun with it."""
 FEW = 5.0
@@ -164,7 +166,7 @@ def find_window(track: Floats, panel: Panel, at: float) -> Window:
     underway = np.flatnonzero(_paired(whole)[first : last + 1] >= UNDERWAY * _lasting(whole))
     first += int(underway[0]) if len(underway) else 0
     clear = peak >= CLEAR_Z
-    smooth = max(3, round(SMOOTH_S / panel.step_s))
+    smooth = max(3, min(round(SMOOTH_S / panel.step_s), start // WINDOWS))
     if not clear:
         return Window(
             baseline=start, onset=start, end=end, width=max(1, min(-(-len(late) // 5), smooth)), strength=peak, clear=False

@@ -14,6 +14,7 @@ import numpy as np
 from aiops.diagnose.facts import SURE_RATIO, Facts
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.resources import (
+    NETWORK,
     Claim,
     cpu_claim,
     crowded,
@@ -26,7 +27,7 @@ from aiops.diagnose.resources import (
     storage_claim,
 )
 from aiops.diagnose.split import Split, more_work, uneven_work
-from aiops.model import Cause
+from aiops.model import Cause, Evidence
 
 MATTERS = 0.3
 """Least share of the extra step time that a cause must explain to be named: two causes at once leave each at least this."""
@@ -51,7 +52,7 @@ def job_claims(facts: Facts, split: Split) -> tuple[Claim, ...]:
     compute = {row: s for row, s in split.compute.items() if s >= need}
     claims: list[Claim | None] = []
     if data:
-        claims.append(_data_claim(facts, split, data))
+        claims += _data_claims(facts, split, data)
     if compute:
         claims += _compute_claims(facts, split)
     claims += _wait_claims(facts, split, bool(data), bool(compute))
@@ -81,8 +82,12 @@ def _wait_claims(facts: Facts, split: Split, data: bool, compute: bool) -> list[
     if len(waits) > 1 and not data and not compute and spread >= max(need, least):
         late = min(waits, key=lambda row: waits[row])  # its own computing is not measured, but all wait for it
         return [_rank_claim(facts, late, spread / split.extra_s)]
-    if least >= need and not any(s >= ALIKE * least for s in (*split.data.values(), *split.compute.values()) if s >= need):
+    own = max((s for s in (*split.data.values(), *split.compute.values()) if s >= need), default=0.0)
+    if least >= need and own < ALIKE * least:
         return [net_claim(facts, least / split.extra_s)]
+    left = min(least, split.extra_s - own)  # what a slow rank makes the others wait, it does not wait itself
+    if left >= need and hurting(facts, NETWORK, facts.scope):
+        return [net_claim(facts, left / split.extra_s)]
     return []
 
 
@@ -96,21 +101,29 @@ def _priced(facts: Facts, split: Split, claim: Claim) -> Claim:
 # -- waiting for data --------------------------------------------------------------------------------------------------
 
 
-def _data_claim(facts: Facts, split: Split, data: Mapping[int, float]) -> Claim:
-    """Storage, its neighbour, memory or the host's CPUs: whatever the waiting loaders depend on and is itself in trouble."""
+def _data_claims(facts: Facts, split: Split, data: Mapping[int, float]) -> list[Claim | None]:
+    """Storage, its neighbour, memory or the host's CPUs: whatever the waiting loaders depend on and is itself in trouble.
+
+    Beside memory, which makes everything slow, only a neighbour is named: it rose of its own accord.
+    """
     worst = max(data, key=lambda row: data[row])
     weight = data[worst] / split.extra_s
     around = frozenset().union(*(facts.graph.upstream(facts.entity(row)) for row in data))
     scope = around if facts.graph.causes else facts.scope
     proof = (facts.evidence(worst), *(facts.evidence(row) for row in hurting(facts, (Role.LOADER_QUEUE,), scope)[:1]))
     memory = memory_claim(facts, scope, weight)
-    if memory is not None:
-        return memory
     storage = slow_storage(facts, scope)
-    cpu = fought_over(facts, scope)
     if storage:
-        against = tuple(facts.evidence(row) for row in cpu[:1])
-        return storage_claim(facts, storage, weight, (*proof, *map(facts.evidence, storage[:2])), against)
+        against = tuple(facts.evidence(row) for row in fought_over(facts, scope)[:1])
+        shown = (*proof, *map(facts.evidence, storage[:2]))
+        found = storage_claim(facts, storage, weight if memory is None else weight * UNHOOKED, shown, against)
+        return [found] if memory is None else [memory, found if found.cause is Cause.NOISY_NEIGHBOUR else None]
+    return [memory or _prep_claim(facts, worst, weight, proof, scope)]
+
+
+def _prep_claim(facts: Facts, worst: int, weight: float, proof: tuple[Evidence, ...], scope: frozenset[str]) -> Claim:
+    """Preparing takes the time: storage is as usual, or not measured while the CPUs are idle (then it is the storage)."""
+    cpu = fought_over(facts, scope)
     healthy = [row for role in (Role.DISK_LATENCY, Role.DISK_QUEUE) for row in facts.rows(role, scope) if not facts.hurts(row)]
     blind = sorted(entity for entity in scope if facts.graph.type(entity) == "volume")
     if blind and not cpu and not healthy:  # what is not measured is not healthy: storage remains when the CPUs are idle
@@ -141,7 +154,11 @@ def _compute_claims(facts: Facts, split: Split) -> list[Claim | None]:
             left = _peeled(left, ranks)
     slow = {row: s for row, s in left.items() if s >= need and s >= ALIKE * max(left.values())}
     hosts = _shared_host(facts, slow, max(slow.values()) / split.extra_s) if slow else None
-    return [*claims, *([hosts] if hosts else [_rank_claim(facts, row, s / split.extra_s) for row, s in slow.items()][:MOST])]
+    if hosts is not None:
+        return [*claims, hosts]
+    for rank, seconds in list(slow.items())[:MOST]:
+        claims += _rank_claims(facts, rank, seconds / split.extra_s)
+    return claims
 
 
 def _one_of_many(facts: Facts, compute: Mapping[int, float]) -> bool:
@@ -183,6 +200,26 @@ def _shared_host(facts: Facts, slow: Mapping[int, float], weight: float) -> Clai
     return memory_claim(facts, shared, weight) or (cpu_claim(facts, shared, weight) if len(slow) > 1 else None)
 
 
+def _rank_claims(facts: Facts, row: int, weight: float) -> list[Claim]:
+    """One slow rank's cause; where its GPU is one and it has more to do too, each with its part of the seconds."""
+    first = _rank_claim(facts, row, weight)
+    more = uneven_work(facts, facts.graph.upstream(facts.entity(row)))
+    if more is None or first.cause is Cause.DATA_IMBALANCE:
+        return [first]
+    part = weight * min(facts.ratio(more) * float(facts.shifts.usual[row]) / facts.rise(row), 1.0)  # in proportion to the work
+    if part < MATTERS:
+        return [first]
+    return [replace(first, weight=weight - part), _uneven_claim(facts, row, more, part)]
+
+
+def _uneven_claim(facts: Facts, row: int, more: int, weight: float) -> Claim:
+    """A rank that has more to do per step than the others."""
+    loaders = sorted(name for name in facts.graph.upstream(facts.entity(row)) if facts.graph.type(name) == "loader")
+    subject = next(iter(loaders), facts.entity(more))
+    proof = (facts.evidence(row), facts.evidence(more, f"work per step of {subject}"))
+    return Claim(cause=Cause.DATA_IMBALANCE, subject=subject, row=more, weight=weight, evidence_for=proof)
+
+
 def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
     """One slow rank: its GPU, its share of the data, its host, else a straggler without a known reason."""
     entity = facts.entity(row)
@@ -192,10 +229,7 @@ def _rank_claim(facts: Facts, row: int, weight: float) -> Claim:
         return reason
     more = uneven_work(facts, around)
     if more is not None:
-        loaders = sorted(name for name in around if facts.graph.type(name) == "loader")
-        subject = next(iter(loaders), facts.entity(more))
-        proof = (facts.evidence(row), facts.evidence(more, f"work per step of {subject}"))
-        return Claim(cause=Cause.DATA_IMBALANCE, subject=subject, row=more, weight=weight, evidence_for=proof)
+        return _uneven_claim(facts, row, more, weight)
     host = memory_claim(facts, around, weight) or cpu_claim(facts, around, weight)
     if host is not None:
         return host
