@@ -1,5 +1,7 @@
 """The effect journal: one line when an action's effect begins, one when it is done; append-only, each durable on return.
 
+A backend may note `sent` between them, right before the one command after which an effect can no longer be taken back.
+
 It is what makes an admission id count once over restarts, and it is the effect log that `check` compares with the ledger.
 A begun line without its done line is a question that only a look at the target can answer. When it has grown to twice what
 it must remember it is replaced, whole or not at all, by what it says about the newest ids.
@@ -20,7 +22,7 @@ _KEPT = 20_000  # ids; only an open ledger entry is ever asked again, each targe
 
 
 class Journal:
-    """Lines `{"id", "what": "begin" | "done", "at", "kind", "target"}` in one file; `kept` is how many ids it remembers."""
+    """Lines `{"id", "what": "begin" | "sent" | "done", ...}` in one file; `kept` is how many ids it remembers."""
 
     def __init__(self, path: Path, failpoint: Callable[[str], None] = lambda point: None, kept: int = _KEPT) -> None:
         self._path = path
@@ -77,10 +79,10 @@ class Journal:
         self._file = self._appending(len(data))
         self.begun, self.done = newest, self.done & newest.keys()
 
-    def began(self, id: str) -> dict[str, object]:
-        """The line written when `id` began, empty where there is none. Reads the whole file: for the rare second look."""
+    def lines(self, id: str) -> tuple[dict[str, object], ...]:
+        """What was written about `id`, oldest first. Reads the whole file: for the rare second look."""
         rows = map(orjson.loads, self._path.read_bytes().splitlines()) if id in self.begun else ()
-        return next((row for row in rows if row["id"] == id and row["what"] == "begin"), {})
+        return tuple(row for row in rows if row["id"] == id)
 
     def may_have_begun(self, id: str) -> bool:
         """False only where the journal was read and has no such line: a closed book proves nothing."""

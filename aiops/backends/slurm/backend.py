@@ -37,13 +37,14 @@ from aiops.action import (
     target,
 )
 from aiops.backends.journal import Journal
-from aiops.backends.slurm import evidence, marks, picture, preconditions, restart, tokens
+from aiops.backends.slurm import evidence, finishing, marks, picture, preconditions, restart, tokens
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
 from aiops.backends.slurm.declare import SlurmSettings, read
 from aiops.backends.slurm.effects import Effects
 from aiops.backends.slurm.preconditions import SUPPORTS, JobAction, Slurms, View
 from aiops.backends.slurm.query import Query
+from aiops.backends.slurm.rows import TERMINAL
 from aiops.errors import Permanent, Unreadable
 from aiops.model import Checkpoint, Cluster, JobState
 
@@ -73,8 +74,8 @@ class SlurmBackend:
         self._commands = Commands(run or system(_environment(settings)), settings.timeout, self._token)
         self._query = Query(self._commands, settings)
         self._checkpoints = Checkpoints(self._commands, settings)
-        self._effects = Effects(self._commands, self._query, self._checkpoints, failpoint)
         self._journal = Journal(settings.state_dir / "effects.jsonl")
+        self._effects = Effects(self._commands, self._query, self._checkpoints, failpoint, self._sending)
         self._ready = False
 
     @classmethod
@@ -140,7 +141,7 @@ class SlurmBackend:
         known = self._known(admission, action, view)
         if known is not None:
             return known
-        continues = isinstance(action, Migrate) and admission.id in self._journal.begun and self._half_moved(action, view)
+        continues = isinstance(action, Migrate) and evidence.half_moved(action, admission.id, view)
         refused = None if continues else preconditions.refusal(action, view)
         return refused if refused is not None else self._effect(admission, action, view)
 
@@ -159,11 +160,8 @@ class SlurmBackend:
             return Outcome.STALE, "begun before, and the run was suspended or resumed since: not repeated"
         return None
 
-    def _half_moved(self, action: Migrate, view: View) -> bool:
-        """True where the run was stopped by this very action and has not started again: what is left may be repeated."""
-        row = view.job
-        waits = row is not None and picture.job_state(row) in (JobState.QUEUED, JobState.HELD, JobState.STOPPING)
-        return waits and row is not None and row.run_id != action.run_id
+    def _sending(self, id: str) -> None:
+        self._journal.write(id, "sent", {})
 
     def _effect(self, admission: Admission, action: Slurms, view: View) -> tuple[Outcome, str]:
         row: dict[str, object] = {"at": view.now, "kind": action.kind, "target": target(action), "booted_at": view.booted_at}
@@ -199,12 +197,14 @@ class SlurmBackend:
         frozen_at = self._query.suspended_at(job) if freezes and job is not None else 0.0
         site = self._query.site(_around(action))
         stops = isinstance(action, Preempt | Migrate)
-        began_under = self._journal.began(id).get("booted_at") if stops else None
+        lines = self._journal.lines(id) if stops else ()
+        began_under = next((line.get("booted_at") for line in lines), None)
         return View(
             settings=self.settings, controller=self._query.controller(), now=now, job=job, node=node, proof=proof,
             site=site, comment=job.admin_comment if job is not None else "", frozen_at=frozen_at,
             booted_at=self._query.booted_at() if stops else 0.0,
             began_under=began_under if isinstance(began_under, float) else 0.0,
+            known=bool(lines), sent=any(line["what"] == "sent" for line in lines),
         )  # fmt: skip
 
     def probe(self, admission: Admission, now: float) -> Effect:
@@ -228,6 +228,19 @@ class SlurmBackend:
         if _doubt(action, view):
             return None
         return evidence.present(action, admission.id, view)
+
+    def finish(self, now: float) -> tuple[str, ...]:
+        """End moves that a daemon which died or lost its lease left half done: their runs are held, and nobody lets them go.
+
+        Looks through the newest list of jobs, which costs nothing, and reads a job afresh before it touches it. Raises Lost.
+        """
+        with self._lock:
+            ids = [row.id for row in self._query.jobs_seen() if marks.moving(row.admin_comment) and not row.states & TERMINAL]
+            if not ids:
+                return ()
+            self._open()
+            self._query.forget()
+            return tuple(told for id in ids for told in [finishing.end(self._query, self._effects, self._journal, id)] if told)
 
     def close(self) -> None:
         """Let go of files and connections; jobs go on."""

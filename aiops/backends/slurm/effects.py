@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import assert_never
 
 from aiops.action import (
@@ -33,8 +33,9 @@ from aiops.action import (
 from aiops.backends.slurm import marks
 from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, name, prose
-from aiops.backends.slurm.evidence import units
-from aiops.backends.slurm.picture import job_state, pool_name, powered
+from aiops.backends.slurm.evidence import restarts, units
+from aiops.backends.slurm.marks import Move
+from aiops.backends.slurm.picture import in_service, job_state, pool_name, powered
 from aiops.backends.slurm.preconditions import JobAction, Slurms, View
 from aiops.backends.slurm.query import Query
 from aiops.backends.slurm.rows import TERMINAL, JobRow
@@ -48,11 +49,16 @@ _LOOK_S = 0.05
 class Effects:
     """Carries out admitted actions. `failpoint` is told the name of each point at which a crash would be interesting."""
 
-    def __init__(self, commands: Commands, query: Query, checkpoints: Checkpoints, failpoint: Callable[[str], None]) -> None:
+    def __init__(
+        self, commands: Commands, query: Query, checkpoints: Checkpoints, failpoint: Callable[[str], None],
+        sending: Callable[[str], None] = lambda by: None,
+    ) -> None:  # fmt: skip
+        """`sending` is told of an action right before the command that ends its run."""
         self._commands = commands
         self._query = query
         self._checkpoints = checkpoints
         self._failpoint = failpoint
+        self._sending = sending
 
     def carry_out(self, action: Slurms, by: str, view: View) -> str:
         """Do it; what there is to say. Raises Refused (no effect, or a named rest) or Lost."""
@@ -82,7 +88,10 @@ class Effects:
     def _job(self, action: JobAction, row: JobRow, by: str, view: View) -> str:
         if isinstance(action, RequestCheckpoint):
             return self._checkpoints.request(row, by, view.now)
-        mark = f"AdminComment={marks.job_comment(view.comment, by, view.frozen_at)}"
+        comment = marks.job_comment(view.comment, by, view.frozen_at)
+        mark = f"AdminComment={comment}"
+        if isinstance(action, Migrate):
+            mark = f"AdminComment={marks.moves(comment, restarts(action.run_id), action.to_nodes)}"
         if isinstance(action, LendQueue | TuneJob):
             return self._update(row, mark, _changed(action))  # both or neither, in one command
         if not row.states & TERMINAL:  # Slurm refuses to comment on a run that is over; its end is mark enough
@@ -90,11 +99,13 @@ class Effects:
             self._failpoint("after_mark")
         match action:
             case Preempt():
-                return self._leave("requeue", row, mark)
+                return self._leave("requeue", row, by, mark)
             case Migrate():
                 if row.run_id == action.run_id:
-                    self._leave("requeuehold", row, mark)
-                return self._place(row, action)
+                    self._leave("requeuehold", row, by, mark)
+                elif not set(action.to_nodes) <= in_service(view.site.nodes):  # of a move that was cut off: do not pin it there
+                    raise Refused(self.end_move(row, marks.Move(by, row.restarts, action.to_nodes), ()))
+                return self._place(row, action, f"AdminComment={comment}")
             case Requeue():
                 return self._requeue(row, action)
             case Suspend():
@@ -104,9 +115,10 @@ class Effects:
             case _:
                 assert_never(action)
 
-    def _leave(self, verb: str, row: JobRow, mark: str) -> str:
+    def _leave(self, verb: str, row: JobRow, by: str, mark: str) -> str:
         """Stop the run for another; one that is over already (`restart.py`) is only requeued, and can be marked after that."""
         over = bool(row.states & TERMINAL)
+        self._sending(by)
         self._write(verb, *(() if over else ("incomplete",)), row.address)
         left = self._left(row)
         if over:
@@ -137,15 +149,30 @@ class Effects:
                     raise
                 time.sleep(_LOOK_S)
 
-    def _place(self, row: JobRow, action: Migrate) -> str:
+    def _place(self, row: JobRow, action: Migrate, mark: str) -> str:
         """The second half of a move: wait until the run has left, name its new nodes, let it go. May be repeated."""
         self._settled(row)
         self._update(row, f"ReqNodeList={','.join(name(node) for node in action.to_nodes)}")
         self._failpoint("after_place")
-        done = self._write("release", row.address)
+        self._write("release", row.address)
         if set(action.to_nodes) & set(action.on_nodes):
-            return done  # Slurm lets it wait two minutes: a slurmd that has just ended a run refuses it, and it would FAIL
-        return self._update(row, "StartTime=now")
+            return self._update(row, mark)  # Slurm lets it wait two minutes: a slurmd that has just ended a run refuses it
+        return self._update(row, "StartTime=now", mark)
+
+    def end_move(self, row: JobRow, move: Move, ready: Collection[str]) -> str:
+        """Let go of a run that a move had stopped, to its new nodes if they are in service, else to where there is room.
+
+        When it may start is left to Slurm. Raises Refused or Lost.
+        """
+        nodes, there = ",".join(name(node) for node in move.to_nodes), set(move.to_nodes) <= set(ready)
+        self._update(row, f"ReqNodeList={nodes if there else ''}")
+        self._write("release", row.address)
+        self.forget_move(row)
+        return f"move of job {row.id} to {nodes}" + ("" if there else ": not in service, let go without them")
+
+    def forget_move(self, row: JobRow) -> None:
+        """Take a move off the job's comment. Raises Refused or Lost."""
+        self._update(row, f"AdminComment={marks.settled(row.admin_comment)}")
 
     def _requeue(self, row: JobRow, action: Requeue) -> str:
         exclude = f"ExcNodeList={','.join(name(node) for node in action.exclude_nodes)}"

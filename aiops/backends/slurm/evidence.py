@@ -48,25 +48,57 @@ def present(action: Slurms, by: str, view: View) -> bool | None:
             return _pool(action, view)
         case RequestCheckpoint() | Preempt() | Requeue() | Suspend() | Resume() | Migrate() | LendQueue() | TuneJob():
             # gone: a repeat finds nothing to change
-            return False if view.job is None else _job(action, view.job, by, view.frozen_at)
+            return False if view.job is None else _job(action, view.job, by, view)
         case _:
             assert_never(action)
 
 
-def _job(action: JobAction, row: JobRow, by: str, frozen_at: float) -> bool:
+def restarts(run_id: str) -> int:
+    """How often the run that `run_id` names had been started again; -1 where it names none of Slurm's."""
+    count = run_id.rpartition("-")[2]
+    return int(count) if count.isdigit() else -1
+
+
+def stopped(action: Preempt | Migrate, by: str, view: View) -> bool:
+    """Whether this very run was ended and requeued by `by`: what comes after it may be done, or was done.
+
+    The mark says so. Where slurmctld was killed and forgot it, or a reply was lost before it, our journal says that the requeue
+    was sent, and exactly one restart has been counted since: a job that has come by the same id has counted none.
+    """
+    row = view.job
+    if row is None or row.run_id == action.run_id:
+        return False
+    told = view.sent and row.restarts == restarts(action.run_id) + 1
+    return told or marks.marked(row.admin_comment, by) is not None
+
+
+def half_moved(action: Migrate, by: str, view: View) -> bool:
+    """Whether the run was stopped by `by`, waits, and was not moved on: the rest of a move may be done, or repeated.
+
+    Where our journal knows the action it has the last word: a run that was held before our requeue was sent is a person's, and
+    so is one that is held after our mark says that the move was ended.
+    """
+    row = view.job
+    if row is None or row.restarts != restarts(action.run_id) + 1 or not stopped(action, by, view):
+        return False
+    ended = marks.marked(row.admin_comment, by) is not None and marks.moving(row.admin_comment) is None
+    waits = job_state(row) in (JobState.QUEUED, JobState.HELD, JobState.STOPPING)
+    return waits and not ended and (view.sent or not view.known)
+
+
+def _job(action: JobAction, row: JobRow, by: str, view: View) -> bool:
     marked, state = marks.marked(row.admin_comment, by), job_state(row)
     same_run = row.run_id == action.run_id
     match action:
         case Preempt():
-            return marked is not None and not same_run
+            return stopped(action, by, view)
         case Migrate():
-            moved = marked is not None and not same_run and sorted(row.required_nodes) == sorted(action.to_nodes)
-            return moved and not row.held
+            return stopped(action, by, view) and sorted(row.required_nodes) == sorted(action.to_nodes) and not row.held
         case Requeue():
             released = marked is not None and same_run and not row.held and state in (JobState.QUEUED, JobState.RUNNING)
-            return released or row.restarts > int(action.run_id.rpartition("-")[2] or 0)
+            return released or row.restarts > restarts(action.run_id)
         case Suspend() | Resume():
-            return _frozen(action, row, marked, frozen_at)
+            return _frozen(action, row, marked, view.frozen_at)
         case LendQueue():
             return same_run and row.partition == action.lender
         case TuneJob():

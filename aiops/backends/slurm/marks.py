@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 
 _HOLD = re.compile(r"aiops-h-(?P<hold>[A-Za-z0-9._-]+)-f(?P<fence>[0-9]+)")
-_MARK = re.compile(r"\s*aiops=[A-Za-z0-9._:-]+@[0-9]+")
+_MARK = re.compile(r"\s*aiops=[A-Za-z0-9._:-]+@[0-9]+(?: aiops-moves=[0-9]+:\S*)?")
+_MOVES = re.compile(r"aiops=(?P<id>[A-Za-z0-9._:-]+)@(?P<at>[0-9]+) aiops-moves=(?P<restarts>[0-9]+):(?P<nodes>\S+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a job's comment says of a move that was begun: by which action, from which run of it, and to which nodes."""
+
+    id: str
+    restarts: int
+    to_nodes: tuple[str, ...]
 
 
 def plain(id: str) -> str:
@@ -25,8 +37,24 @@ def job_comment(existing: str, id: str, frozen_at: float) -> str:
 
 def marked(comment: str, id: str) -> float | None:
     """The `frozen_at` that a job was marked with for this action; None where it was not, or another has marked it since."""
-    found = re.search(rf"aiops={re.escape(plain(id))}@([0-9]+)$", comment.strip())
+    found = re.search(rf"aiops={re.escape(plain(id))}@([0-9]+)(?: aiops-moves=\S+)?$", comment.strip())
     return float(found[1]) if found else None
+
+
+def moves(comment: str, restarts: int, to_nodes: Iterable[str]) -> str:
+    """A comment that ends with our mark, and now with what its move is up to: whoever finds the run held can let it go."""
+    return f"{comment} aiops-moves={restarts}:{','.join(sorted(to_nodes))}"
+
+
+def moving(comment: str) -> Move | None:
+    """The move that a job's comment says was begun and not ended; None where it says none."""
+    found = _MOVES.search(comment.strip())
+    return Move(found["id"], int(found["restarts"]), tuple(found["nodes"].split(","))) if found else None
+
+
+def settled(comment: str) -> str:
+    """The comment without its move: our mark stays."""
+    return comment.strip().rpartition(" aiops-moves=")[0] if moving(comment) is not None else comment
 
 
 def node_reason(kind: str, text: str, id: str) -> str:

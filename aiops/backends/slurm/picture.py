@@ -73,6 +73,11 @@ def node_state(row: NodeRow) -> NodeState:
     return NodeState.READY
 
 
+def in_service(rows: Iterable[NodeRow]) -> set[str]:
+    """Names of the nodes that take work."""
+    return {row.name for row in rows if node_state(row) is NodeState.READY}
+
+
 def job_state(row: JobRow) -> JobState:
     """Slurm's states and flags as ours."""
     if "COMPLETING" in row.states or "REQUEUED" in row.states or "SIGNALING" in row.states:

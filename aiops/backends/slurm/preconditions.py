@@ -33,7 +33,7 @@ from aiops.action import (
 )
 from aiops.backends.slurm import gres, marks, restart
 from aiops.backends.slurm.declare import SlurmSettings
-from aiops.backends.slurm.picture import is_protected, job_state, node_state, node_uid, pool_name, pool_version
+from aiops.backends.slurm.picture import in_service, is_protected, job_state, node_state, node_uid, pool_name, pool_version
 from aiops.backends.slurm.query import Site
 from aiops.backends.slurm.rows import TERMINAL, Controller, JobRow, NodeRow
 from aiops.model import Checkpoint, JobState, NodeState
@@ -76,11 +76,17 @@ class View:
     booted_at: float = 0.0
     """When slurmctld was started, and (next) when the one had been to which we began this action: 0 where not known."""
     began_under: float = 0.0
+    known: bool = False
+    """Whether our journal knows this action, and (next) says that its requeue was about to be sent."""
+    sent: bool = False
 
     @property
     def restarted(self) -> bool:
-        """True where slurmctld is known to have been started anew since this action was begun."""
-        return 0 < self.began_under != self.booted_at > 0
+        """True where slurmctld is known to have been started anew since this action was begun, and had its requeue sent to it.
+
+        What was never sent ended nobody's run: a signal that did is somebody else's.
+        """
+        return self.sent and 0 < self.began_under != self.booted_at > 0
 
 
 def real(action: Action) -> Slurms | None:
@@ -185,8 +191,7 @@ def _proof(action: Preempt | Migrate, view: View) -> Refusal | None:
 
 
 def _targets(action: Migrate, view: View) -> Refusal | None:
-    ready = {row.name for row in view.site.nodes if node_state(row) is NodeState.READY}
-    missing = sorted(set(action.to_nodes) - ready)
+    missing = sorted(set(action.to_nodes) - in_service(view.site.nodes))
     if missing or not action.to_nodes:
         return Outcome.STALE, f"not in service: {','.join(missing) or 'no node named'}"
     return None

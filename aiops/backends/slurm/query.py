@@ -82,6 +82,10 @@ class Query:
             newest = self._newest = self._read(now)
         return newest
 
+    def jobs_seen(self) -> tuple[JobRow, ...]:
+        """The newest list of jobs, however old, without a question; empty where there is none or something was changed."""
+        return self._newest.jobs if self._newest is not None else ()
+
     def forget(self) -> None:
         """The next picture is read anew: something was changed."""
         self._newest = None

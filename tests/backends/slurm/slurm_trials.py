@@ -1,9 +1,10 @@
 """Randomised trials on real slurmctlds: `python tests/backends/slurm/slurm_trials.py 500 [seed] [clusters]`.
 
 Some jobs run; each trial wishes one action on a run, a node, a hold or a bandwidth, and one thing goes wrong: an answer lost,
-the daemon dead, slurmctld killed, the world moved, an id reused, an admission sent twice. Afterwards Slurm itself is asked:
-everything but the target is as before (0 wrong target), and the target was changed at most once (0 duplicate effect). Most of
-a trial is waiting, so several clusters are tried side by side.
+the daemon dead, slurmctld killed, the world moved, an id reused, an admission sent twice; after a death a person may cancel
+or hold the job, or a daemon without our journal lead. Afterwards Slurm itself is asked: everything but the target is as before
+(0 wrong target), the target was changed at most once (0 duplicate effect), what a person did stands, and no run is left held.
+Most of a trial is waiting, so several clusters are tried side by side.
 """
 
 from __future__ import annotations
@@ -12,22 +13,28 @@ import contextlib
 import random
 import re
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import slurm_people
+from slurm_breaks import dropper, killer
 from slurm_server import SlurmServer, wait_for
 from slurm_sight import Sight, addresses, look, settled
 from slurm_stage import SlurmStage
 from slurm_wishes import Wishes
 
 from aiops.action import Action, Effect, Outcome, target
+from aiops.backends.slurm import marks
+from aiops.backends.slurm.rows import TERMINAL
 from aiops.model import Job, JobState, NodeState
 from aiops.testing.backend import ReplyLost, admit
 
 JOBS = 6
-FAULTS = ("none", "lost", "dies", "twice", "ended", "requeued", "old id", "restart", "kill -9")
+DEATHS = ("dies", "dies, a person acts", "dies, another leads")
+FAULTS = ("none", "lost", *DEATHS, "twice", "ended", "requeued", "old id", "restart", "kill -9")
 POINTS = ("after_begin", "after_mark", "after_effect", "after_place", "before_done")
 UNTOUCHED = (Outcome.STALE, Outcome.FAILED, Outcome.UNSUPPORTED)
 
@@ -45,6 +52,7 @@ class Trials:
         self.bystanders: list[str] = []
         self.undecided: list[str] = []
         self.let_go: set[tuple[str, str]] = set()
+        self.act: slurm_people.Act | None = None
         self.count = self.unknown = self.settled = 0
 
     def fill(self) -> list[Job]:
@@ -84,6 +92,7 @@ class Trials:
             action, fault = self.wishes.moved(action, fault)
         before = self.saved() if fault == "kill -9" else settled(look(self.stage.server))
         self.stage.asked.clear()
+        self.act = None
         outcome = self.go(action, id, fault)
         after = look(self.stage.server)
         self.judge((action, id, fault, outcome), before, after)
@@ -118,7 +127,7 @@ class Trials:
             stage.section["timeout"] = 1.5
             stage.restart()
             stage.before = killer(stage, self.random.randint(1, 7))
-        stage.dies_at = self.random.choice(POINTS) if fault == "dies" else ""
+        stage.dies_at = self.random.choice(POINTS) if fault in DEATHS else ""
         try:
             outcome = stage.backend.apply(admission, stage.now()).outcome
         except ReplyLost:
@@ -126,11 +135,40 @@ class Trials:
         stage.drops, stage.dies_at, stage.before = lambda argv: False, "", lambda argv: None
         if fault == "kill -9":
             self.raise_again()
-        if fault in ("restart", "dies", "lost", "kill -9"):
+        if fault == "dies, another leads":
+            return self.taken_over(action, id, outcome)
+        kind, _, job = target(action).partition("/")
+        if fault == "dies, a person acts" and outcome is Outcome.UNKNOWN and kind == "job":
+            self.act = slurm_people.act(stage.server, job, self.random.choice(slurm_people.ACTS))
+        if fault in ("restart", "lost", "kill -9", *DEATHS):
             stage.restart()
         if fault in ("twice", "restart"):
             stage.backend.apply(admission, stage.now())
         return self.settle(action, id, outcome) if outcome is Outcome.UNKNOWN else outcome
+
+    def taken_over(self, action: Action, id: str, outcome: Outcome) -> Outcome:
+        """A daemon without our journal: it ends what it finds half done, looks, and sends nothing again."""
+        stage = self.stage
+        stage.section["state_dir"] = tempfile.mkdtemp(prefix="another-", dir=stage.server.s)
+        stage.restart()
+        self.finish()
+        effect = stage.backend.probe(admit(action, id=id), stage.now())
+        stage.section["state_dir"] = str(stage.directory)
+        stage.restart()
+        self.unknown += outcome is Outcome.UNKNOWN
+        self.settled += outcome is Outcome.UNKNOWN and effect is not Effect.UNREADABLE
+        return outcome if outcome is not Outcome.UNKNOWN else Outcome.ALREADY if effect is Effect.PRESENT else Outcome.UNKNOWN
+
+    def finish(self) -> None:
+        """What a leader does every second, until no move is left open."""
+
+        def ended() -> bool:
+            self.stage.observe()
+            alive = [row for row in self.stage.backend._query.jobs_seen() if not row.states & TERMINAL]
+            self.stage.backend.finish(self.stage.now())
+            return not any(marks.moving(row.admin_comment) for row in alive)
+
+        wait_for(ended, "end of what was begun", 20.0)
 
     def settle(self, action: Action, id: str, outcome: Outcome) -> Outcome:
         """An answer that never came: looked for until it is told, and counted."""
@@ -173,7 +211,13 @@ class Trials:
         if extra:
             self.wrong.append(f"{text}: made {extra}")
         was, now = before.get(aim), after.get(aim)
-        if outcome in UNTOUCHED and was and now and now != was:
+        row = self.stage.server.job(aim.partition("/")[2]) if aim.startswith("job/") else {}
+        undone = self.act.undone(row) if self.act is not None else ""
+        if undone:
+            self.wrong.append(f"{text}: {undone}")
+        if "aiops-moves" in row.get("AdminComment", "") or (self.act is None and was and was[0] == "RUNNING" and held(row)):
+            self.wrong.append(f"{text}: left held or half moved: {row}")
+        if self.act is None and outcome in UNTOUCHED and was and now and now != was:
             self.wrong.append(f"{text}: answered {outcome} but {aim} was {was}, is {now}")
         if aim.startswith("job/") and was and now and int(now[1]) > int(was[1]) + 1:
             self.double.append(f"{text}: restarts {was[1]} -> {now[1]}")
@@ -187,30 +231,8 @@ class Trials:
         return " | ".join(line for line in lines if re.search(rf"\b{word}\b", line))[-600:]
 
 
-def dropper(nth: int) -> Callable[[Sequence[str]], bool]:
-    """Loses the answer of the nth command that changes something."""
-    seen = 0
-
-    def drop(argv: Sequence[str]) -> bool:
-        nonlocal seen
-        writes = tuple(argv[:2]) == ("scontrol", "--") and argv[2] != "show"
-        seen += writes
-        return writes and seen == nth
-
-    return drop
-
-
-def killer(stage: SlurmStage, nth: int) -> Callable[[Sequence[str]], None]:
-    """Kills slurmctld right before the nth question or command, once."""
-    seen = 0
-
-    def kill(argv: Sequence[str]) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == nth:
-            stage.server.kill_controller()
-
-    return kill
+def held(row: Mapping[str, str]) -> bool:
+    return row.get("JobState") == "PENDING" and row.get("Priority") == "0"
 
 
 def run(count: int, seed: int = 1, clusters: int = 1, limit_s: float = 3600.0) -> list[Trials]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ class Fake:
     boot: int = AFTER
     forgets: list[str] = field(default_factory=list)
     wrote: list[str] = field(default_factory=list)
+    nodes: tuple[str, ...] = ("gpu1", "gpu2", "gpu3")
+    loses: str = ""
 
     def run(self, argv: Sequence[str], timeout_s: float, more: Mapping[str, str]) -> Answer:
         if argv[0] == "squeue":
@@ -47,7 +50,7 @@ class Fake:
         if argv[1] == "--":
             assert self.job is not None
             return self.write(self.job, argv[2], argv[3:])
-        nodes = "".join(NODE.format(name=name) for name in ("gpu1", "gpu2", "gpu3"))
+        nodes = "".join(NODE.format(name=name) for name in self.nodes)
         shown = {"config": CONFIG.format(boot=self.boot), "node": nodes}
         return Answer(0, shown.get(argv[-1], "").encode(), "")
 
@@ -64,9 +67,15 @@ class Fake:
         elif verb.startswith("requeue") and not ("incomplete" in rest and job["State"] != "RUNNING"):
             held = "0" if verb == "requeuehold" else "9"
             count = str(int(job["RestartCnt"]) + 1)
-            job.update(State="PENDING", exit_code="0", RestartCnt=count, SubmitTime="2000", PriorityLong=held)
+            reason = "None" if verb == "requeue" else "JobHeldUser"
+            job.update(
+                State="PENDING", exit_code="0", RestartCnt=count, SubmitTime="2000", PriorityLong=held, Reason=reason
+            )  # fmt: skip
         elif verb == "release":
-            job["PriorityLong"] = "9"
+            job.update(PriorityLong="9", Reason="None")
+        if self.loses and verb.startswith(self.loses):
+            self.loses = ""
+            raise subprocess.TimeoutExpired([verb], 1.0)
         return Answer(0, b"", "")
 
     @property
@@ -74,10 +83,11 @@ class Fake:
         return [text for text in self.wrote if text.startswith("requeue")]
 
 
-def backend(fake: Fake, directory: Path, began: object = BEFORE, done: bool = False) -> SlurmBackend:
-    """With a journal that says under which slurmctld action a1 was begun; None for one that never heard of it."""
+def backend(fake: Fake, directory: Path, began: object = BEFORE, done: bool = False, sent: bool = True) -> SlurmBackend:
+    """With a journal that says under which slurmctld action a1 was begun, and its requeue sent; None: never heard of it."""
     row = {"id": "a1", "what": "begin", "at": 1.0, "kind": "k", "target": "job/7", "booted_at": began}
-    rows = [] if began is None else [row, *([{**row, "what": "done"}] if done else [])]
+    rows = [] if began is None else [row, {"id": "a1", "what": "sent"}, *([{**row, "what": "done"}] if done else [])]
+    rows = rows if sent else rows[:1]
     (directory / "effects.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     section = {"state_dir": str(directory), "preemptible_partitions": ["train"], "protected_accounts": ["hero"]}
     return SlurmBackend(SlurmBackend.from_settings(section, "test").settings, fake.run, NOT_SLURM_USER)
@@ -111,7 +121,7 @@ def test_a_run_that_our_forgotten_requeue_ended_is_requeued_once(tmp_path: Path,
         ({**KILLED, "State": "OUT_OF_MEMORY", "exit_code": "9"}, BEFORE, AFTER, Outcome.STALE, "it would only do so again"),
         ({**KILLED, "State": "COMPLETED", "exit_code": "0"}, BEFORE, AFTER, Outcome.STALE, "it is done"),
         ({**KILLED, "SubmitTime": "1001"}, BEFORE, AFTER, Outcome.STALE, "the id is another job's now"),
-        ({**KILLED, "RestartCnt": "1"}, BEFORE, AFTER, Outcome.STALE, "another run: requeued by somebody, and failed"),
+        ({**KILLED, "RestartCnt": "2"}, BEFORE, AFTER, Outcome.STALE, "another run: requeued by others too, and failed"),
         (KILLED, BEFORE, BEFORE, Outcome.STALE, "slurmctld forgot nothing: somebody else's signal"),
         (KILLED, 0, AFTER, Outcome.STALE, "when it was started was not told when we began"),
         (KILLED, BEFORE, 0, Outcome.STALE, "when it was started is not told now"),
@@ -132,6 +142,38 @@ def test_nothing_else_is_requeued(
     receipt = slurm.apply(admit(STOP[kind], id="a1"), 3000.0)
     assert (receipt.outcome, fake.wrote) == (expected, []), f"{why}: {receipt.detail}"
     assert effect is (Effect.UNREADABLE if expected is Outcome.UNKNOWN else Effect.ABSENT), why
+
+
+@pytest.mark.parametrize("kind", STOP)
+@pytest.mark.parametrize("job", [{**RUN, **KILLED}, {**RUN, "State": "COMPLETING"}, None], ids=["failed", "ending", "gone"])
+def test_a_signal_before_our_requeue_was_sent_is_somebody_elses(tmp_path: Path, kind: str, job: dict[str, str] | None) -> None:
+    """We began, and died or lost slurmctld before the command that ends the run: a person's scancel that was forgotten too."""
+    fake = Fake(job)
+    slurm = backend(fake, tmp_path, float(BEFORE), sent=False)
+    assert slurm.probe(admit(STOP[kind], id="a1"), 3000.0) is Effect.ABSENT
+    assert slurm.apply(admit(STOP[kind], id="a1"), 3000.0).outcome is Outcome.STALE and fake.wrote == []
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("preempt", Outcome.ALREADY), ("migrate", Outcome.STALE)])
+def test_a_run_requeued_once_since_is_stopped_whoever_did_it_and_moved_only_if_it_waits(
+    tmp_path: Path, kind: str, expected: Outcome
+) -> None:
+    fake = Fake({**RUN, **KILLED, "RestartCnt": "1", "SubmitTime": "2000"})
+    slurm = backend(fake, tmp_path, float(BEFORE))
+    assert slurm.apply(admit(STOP[kind], id="a1"), 3000.0).outcome is expected and fake.wrote == []
+
+
+@pytest.mark.parametrize("kind", STOP)
+def test_where_the_second_requeues_reply_is_lost_too_it_is_found(tmp_path: Path, kind: str) -> None:
+    """It was called STALE once: the mark that would say so comes after it."""
+    fake = Fake({**RUN, **KILLED})
+    slurm, admission = backend(fake, tmp_path, float(BEFORE)), admit(STOP[kind], id="a1")
+    fake.loses = "requeue"
+    assert slurm.apply(admission, 3000.0).outcome is Outcome.UNKNOWN and len(fake.requeues) == 1
+    assert slurm.probe(admission, 3001.0) is (Effect.PRESENT if kind == "preempt" else Effect.ABSENT)
+    assert slurm.apply(admission, 3001.0).outcome is (Outcome.ALREADY if kind == "preempt" else Outcome.DONE)
+    assert len(fake.requeues) == 1 and fake.job is not None
+    assert kind == "preempt" or (fake.job["ReqNodes"], fake.job["PriorityLong"]) == ("gpu3", "9")
 
 
 def test_a_forgotten_job_is_told_plainly(tmp_path: Path) -> None:
