@@ -5,8 +5,8 @@
         def stage(self, tmp_path): ...   # a `Stage` over a fresh small cluster; cleaned up afterwards
 
 The cluster has one node or more; one service (at least 1 replica wanted, 1..4 allowed) where the backend has services, and a
-running job where it has jobs. Rows about "a change" scale that service, or without services cordon the first node. The stage
-is the only thing that knows what kind of cluster it is: it can also break it in the ways that count.
+running job where it has jobs. Rows about "a change" scale that service; without services they cordon the first node, or hold
+a GPU of it. The stage is the only thing that knows what kind of cluster it is: it can also break it in the ways that count.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from aiops.action import (
     Decision,
     Deny,
     Effect,
+    HoldCapacity,
     Outcome,
     Preempt,
     Receipt,
@@ -162,8 +163,7 @@ class BackendConformance:
         assert stage.effects() == ()
 
     def test_a_denied_admission_has_no_effect(self, stage: Stage) -> None:
-        seen = stage.until(settled)
-        receipt = stage.backend.apply(admit(change(seen), denied=Deny.KILL_SWITCH), stage.now())
+        receipt = stage.backend.apply(admit(change(stage), denied=Deny.KILL_SWITCH), stage.now())
         assert receipt.outcome is Outcome.FAILED and stage.effects() == ()
 
     # -- scale ---------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class BackendConformance:
         assert seen.services[0].replicas == 2 and seen.services[0].version != service.version
 
     def test_a_repeat_is_already_and_has_one_effect(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         outcomes = [stage.backend.apply(admission, stage.now()).outcome for _ in range(3)]
         assert outcomes == [Outcome.DONE, Outcome.ALREADY, Outcome.ALREADY]
         assert stage.effects() == ("a1",)
@@ -191,7 +191,7 @@ class BackendConformance:
         assert stage.effects() == ("a1", "a2")
 
     def test_a_repeat_after_a_restart_is_already(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         stage.backend.apply(admission, stage.now())
         stage.restart()
         assert stage.backend.apply(admission, stage.now()).outcome is Outcome.ALREADY
@@ -220,7 +220,7 @@ class BackendConformance:
     # -- probe, and the lost reply -------------------------------------------------------------------------------------
 
     def test_a_probe_tells_absent_from_present_and_changes_nothing(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         assert stage.backend.probe(admission, stage.now()) is Effect.ABSENT
         assert stage.effects() == ()
         stage.backend.apply(admission, stage.now())
@@ -228,7 +228,7 @@ class BackendConformance:
         assert stage.effects() == ("a1",)
 
     def test_a_lost_reply_is_found_by_a_probe_and_not_repeated(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         stage.lose_next_reply()
         assert lost(stage, admission)
         stage.restart()
@@ -239,7 +239,7 @@ class BackendConformance:
 
     def test_a_server_that_answers_done_and_does_nothing_is_found_out(self, stage: Stage) -> None:
         deceiver = deceives(stage)
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         deceiver.lie_next()
         stage.backend.apply(admission, stage.now())  # it cannot know better than the answer
         assert stage.backend.probe(admission, stage.now()) is Effect.ABSENT and stage.effects() == ()
@@ -248,7 +248,7 @@ class BackendConformance:
 
     def test_half_a_change_is_never_done(self, stage: Stage) -> None:
         deceiver = deceives(stage)
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         deceiver.halve_next()
         assert stage.backend.apply(admission, stage.now()).outcome not in (Outcome.DONE, Outcome.ALREADY)
         stage.restart()
@@ -257,12 +257,12 @@ class BackendConformance:
         assert not changed(stage.until(lambda cluster: True))
 
     def test_a_probe_of_an_unreadable_cluster_is_unreadable(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         stage.blind()
         assert stage.backend.probe(admission, stage.now()) is Effect.UNREADABLE
 
     def test_apply_never_raises_for_what_the_cluster_does(self, stage: Stage) -> None:
-        admission = admit(change(stage.until(settled)))
+        admission = admit(change(stage))
         stage.blind()
         receipt = stage.backend.apply(admission, stage.now())
         assert isinstance(receipt, Receipt) and receipt.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
@@ -306,18 +306,22 @@ def settled(cluster: Cluster) -> bool:
     return bool(cluster.services or cluster.nodes) and all(service.ready == service.replicas for service in cluster.services)
 
 
-def change(cluster: Cluster) -> Action:
-    """One change of what was just observed: its service to 2 replicas, or without services its first node out of service."""
-    if cluster.services:
-        return scale(cluster.services[0], 2)
-    return Cordon(node=cluster.nodes[0].name, uid=cluster.nodes[0].uid, reason="test")
+def change(stage: Stage) -> Action:
+    """One change of what is there: its service to 2 replicas; without services its first node out of service, or held."""
+    seen = stage.until(settled)
+    if seen.services:
+        return scale(seen.services[0], 2)
+    node = seen.nodes[0]
+    if "cordon" in stage.backend.supports:
+        return Cordon(node=node.name, uid=node.uid, reason="test")
+    return HoldCapacity(hold="conformance", owner="user/test", nodes=(node.name,), gpus=1, ttl_s=900.0, fence=1)
 
 
 def changed(cluster: Cluster) -> bool:
     """True where `change` is there."""
     if cluster.services:
         return cluster.services[0].replicas == 2
-    return cluster.nodes[0].state is NodeState.CORDONED
+    return cluster.nodes[0].state is NodeState.CORDONED or bool(cluster.holds)
 
 
 def needs(stage: Stage, *kinds: str) -> None:

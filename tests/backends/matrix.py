@@ -22,7 +22,8 @@ BEGIN, END = "<!-- matrix: made by tests/backends/matrix.py -->", "<!-- end of m
 ROWS = [name for name in vars(BackendConformance) if name.startswith("test_")]
 COLUMNS = {
     "TestLocalBackend": "local",
-    "TestSimulatedBackend": "simulated",
+    "TestSimulatedBackend": "simulated services",
+    "TestSimulatedJobs": "simulated jobs",
     "TestSlurmBackend": "slurm, real slurmctld",
     "TestKubernetesBackend": "kubernetes, in process",
     "TestInProcess": "kubernetes by REST, in process",
