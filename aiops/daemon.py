@@ -30,6 +30,7 @@ from aiops.ticker import BESIDE, DRAIN_S, Jobs, ticking, wait
 from aiops.wiring import Parts, assemble, foreseen
 
 LAPSE_S = 60.0
+BLIND_S = 5.0  # a cluster that the leader cannot see for longer than this, and at two looks, may be seen by another daemon
 log = structlog.get_logger("aiops.daemon")
 
 
@@ -44,6 +45,8 @@ class Daemon:
         self.cycle_s: float | None = None
         self.busy: set[str] = set()
         self._through: float | None = None
+        self._blind: float | None = None  # when the first look of a row of looks failed
+        self._gave_way = False
         self._led: int | None = None
 
     def jobs(self) -> Jobs:
@@ -89,7 +92,9 @@ class Daemon:
             return
         if decided is None:
             self._not_through(self.parts.memory.abstained, started)
+            self._give_way(started)
             return
+        self._blind, self._gave_way = None, False
         self.cycle_at, self.cycle_s = now, self.clock.elapsed() - started
         self._through = started
         self.ready, self.reason = True, ""
@@ -101,6 +106,14 @@ class Daemon:
         patience = max(LAPSE_S, 3 * self.settings.every.tick)
         if self._through is None or elapsed - self._through > patience:
             self.ready, self.reason = False, f"no cycle is completed: {reason}"
+
+    def _give_way(self, elapsed: float) -> None:
+        """A leader that cannot see the cluster lets another try: once, so that two that are both blind keep what they have."""
+        self._blind = elapsed if self._blind is None else self._blind
+        if elapsed - self._blind >= BLIND_S and not self._gave_way:
+            self._gave_way = True
+            log.warning("gives up the lead: it cannot see the cluster", reason=self.parts.memory.abstained)
+            self.parts.leadership.give_way()
 
     def forecast(self) -> None:
         """Refresh the forecasts beside the loop: of everything that a policy looks at or that can run out."""

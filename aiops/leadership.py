@@ -15,6 +15,7 @@ from aiops.ports import Lease
 TTL_S = 13.0  # a standby takes over within TTL_S + one renewal, its first cycle follows at once: under 20 s
 RENEW_S = 3.0
 MARGIN_S = 5.0  # stop sending this long before the lease can be taken: longer than one backend call may take
+REST_S = 2 * RENEW_S  # how long one that gave way asks for nothing: a standby renews once within it, with room to spare
 
 
 class Leadership:
@@ -25,10 +26,13 @@ class Leadership:
         self.epoch: int | None = None
         self.trouble = ""
         self._renewed = float("-inf")
+        self._rests_until = float("-inf")
 
     def renew(self) -> int | None:
         """Acquire or renew; the epoch while leading, None while another leads or the store cannot tell (`trouble` says why)."""
         before = self._clock.elapsed()  # before the call: the lease's life counts from when it was asked for
+        if before < self._rests_until:
+            return None
         try:
             self.epoch = self._lease.acquire(self.holder, self._clock.now(), TTL_S)
         except Temporary as error:
@@ -42,6 +46,11 @@ class Leadership:
     def leads(self) -> bool:
         """True while the lease surely still runs."""
         return self.epoch is not None and self._clock.elapsed() - self._renewed < TTL_S - MARGIN_S
+
+    def give_way(self) -> None:
+        """Let a standby lead, for this daemon cannot do its work; where there is none, take it up again after a rest."""
+        self._rests_until = self._clock.elapsed() + REST_S
+        self.release()
 
     def release(self) -> None:
         """Let a standby take over at once; where the store does not answer, the lease lapses by itself."""

@@ -1,0 +1,90 @@
+"""A leader that cannot see the cluster lets another daemon lead: once, and takes the lead up again where nobody does."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from test_daemon_ticks import Moody
+
+from aiops.clock import ManualClock
+from aiops.daemon import BLIND_S, Daemon
+from aiops.killswitch import KillSwitch
+from aiops.leadership import REST_S, TTL_S, Leadership
+from aiops.loop import House, Memory
+from aiops.ports import Backend
+from aiops.settings import Settings
+from aiops.store.memory import MemoryStore
+from aiops.wiring import Parts
+
+
+class Pair:
+    """Two daemons with one store and one clock; each sees the cluster through eyes of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock, self.store = ManualClock(wall=1.7e9, monotonic=50.0), MemoryStore()
+        self.eyes = {name: Moody() for name in ("a", "b")}
+        self.leads = {name: Leadership(self.store, self.clock, name) for name in ("a", "b")}
+        self.daemons = {name: self._daemon(name, directory) for name in ("a", "b")}
+
+    def _daemon(self, name: str, directory: Path) -> Daemon:
+        house = House(
+            store=self.store, backend=cast(Backend, self.eyes[name]), policies={}, clock=self.clock, modes={}, rules={},
+            limits={}, halted=lambda: False, leads=self.leads[name].leads, announce=lambda snapshot, decided: None,
+        )  # fmt: skip
+        parts = SimpleNamespace(
+            house=house, memory=Memory(), leadership=self.leads[name], store=self.store, kill=KillSwitch(directory / name)
+        )
+        return Daemon(Settings(), cast(Parts, parts), self.clock)
+
+    def pass_time(self, seconds: float) -> list[str]:
+        """Who leads at each second; both renew and run a cycle at each."""
+        told = []
+        for _ in range(int(seconds)):
+            self.clock.advance(1.0)
+            for name in ("a", "b"):
+                self.leads[name].renew()
+                self.daemons[name].cycle()
+            told.append("".join(name for name in ("a", "b") if self.leads[name].leads()))
+        return told
+
+
+def test_a_blind_leader_is_replaced_and_stays_a_standby(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    assert set(pair.pass_time(3)) == {"a"}
+    pair.eyes["a"].well = False
+    told = pair.pass_time(30)
+    assert told.index("b") <= BLIND_S + 2 and set(told[told.index("b") :]) == {"b"} and pair.store.epoch() == 2
+    pair.eyes["a"].well = True
+    assert set(pair.pass_time(30)) == {"b"}
+
+
+def test_one_bad_look_changes_nothing(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.pass_time(3)
+    for _ in range(5):
+        pair.eyes["a"].well = False
+        assert set(pair.pass_time(BLIND_S - 1)) == {"a"}
+        pair.eyes["a"].well = True
+        assert set(pair.pass_time(2)) == {"a"}
+    assert pair.store.epoch() == 1
+
+
+def test_where_nobody_can_see_each_gives_way_once(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.pass_time(3)
+    for eyes in pair.eyes.values():
+        eyes.well = False
+    pair.pass_time(300)
+    assert pair.store.epoch() == 3, "a, b, and a again: no more changes while it lasts"
+
+
+def test_without_a_standby_it_leads_again_after_a_rest(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.leads["b"].renew = lambda: None  # type: ignore[method-assign]
+    pair.pass_time(3)
+    pair.eyes["a"].well = False
+    told = pair.pass_time(BLIND_S + REST_S + TTL_S)
+    assert told[-1] == "a" and "" in told and pair.store.epoch() == 2
+    pair.eyes["a"].well = True
+    pair.pass_time(1)
+    assert pair.daemons["a"].ready
