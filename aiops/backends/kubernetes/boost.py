@@ -11,7 +11,7 @@ them off, which would then be boosted in turn. So `finishing` takes a boost back
 from __future__ import annotations
 
 from aiops.action import Outcome, TuneJob
-from aiops.backends.kubernetes import marks, records, runs, stopping
+from aiops.backends.kubernetes import marks, records, runs, stopping, versions
 from aiops.backends.kubernetes.connection import Object
 from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.desk import Answer, Desk, Place
@@ -33,9 +33,10 @@ def change(desk: Desk, action: TuneJob) -> Answer:
     """Give the run's Workload another boost, if run and boost are as judged. Raises Refused, NotSent, Lost."""
     place = _job(action)
     job = desk.find(place)
-    found = None if job is None else _workload(desk, place, job)
-    if job is None or found is None:
+    kept = None if job is None else _workload(desk, place, job)
+    if job is None or kept is None:
         return Outcome.STALE, f"Kueue has no Workload of a job {action.job}"
+    at, found = kept
     if marks.done(found, desk.id):
         return Outcome.ALREADY, "its annotation names this action"
     if action.knob != KNOB or not 0 <= action.value <= desk.settings.kueue_boost or action.value != int(action.value):
@@ -44,15 +45,15 @@ def change(desk: Desk, action: TuneJob) -> Answer:
     if moved:
         return Outcome.STALE, moved
     notes = {**marks.recorded(found, desk.id), **marks.boosted(int(action.value))}
-    return desk.write(_place(found), found, notes) or (Outcome.DONE, "")
+    return desk.write(at, found, notes) or (Outcome.DONE, "")
 
 
 def present(desk: Desk, action: TuneJob) -> bool:
     """Whether the action's change was made to the job's Workload. Raises Refused, NotSent, Lost."""
     place = _job(action)
     job = desk.find(place)
-    found = None if job is None else _workload(desk, place, job)
-    return found is not None and marks.done(found, desk.id)
+    kept = None if job is None else _workload(desk, place, job)
+    return kept is not None and marks.done(kept[1], desk.id)
 
 
 def outlived(settings: KubernetesSettings, row: WorkloadRecord) -> bool:
@@ -62,10 +63,11 @@ def outlived(settings: KubernetesSettings, row: WorkloadRecord) -> bool:
 
 def take_back(desk: Desk, row: WorkloadRecord) -> str | None:
     """Remove a boost that has to go by a fresh look too; None where there is none. Raises Refused, NotSent, Lost."""
-    found = desk.find(Place(WORKLOADS, row.namespace, row.name))
+    place = Place(versions.served(desk.connection, WORKLOADS), row.namespace, row.name)
+    found = desk.find(place)
     if found is None or not outlived(desk.settings, records.workload(found)):
         return None
-    stale = desk.write(_place(found), found, marks.boosted(0))
+    stale = desk.write(place, found, marks.boosted(0))
     return None if stale else f"the boost of Workload {row.namespace}/{row.name} is taken back"
 
 
@@ -85,13 +87,10 @@ def _job(action: TuneJob) -> Place:
     return Place(JOBS, namespace, name if "/" not in name else "")  # three parts: another controller's work
 
 
-def _workload(desk: Desk, place: Place, job: Object) -> Object | None:
-    """The Workload that Kueue keeps for this very Job; Kueue labels it with the Job's uid."""
-    uid = job["metadata"]["uid"]
+def _workload(desk: Desk, place: Place, job: Object) -> tuple[Place, Object] | None:
+    """The Workload that Kueue keeps for this very Job, and where; Kueue labels it with the Job's uid."""
+    uid, kind = job["metadata"]["uid"], versions.served(desk.connection, WORKLOADS)
     query = {"labelSelector": f"kueue.x-k8s.io/job-uid={uid}"}
-    rows: list[Object] = desk.connection.get(WORKLOADS.path(place.namespace), query)["items"]
-    return next((row for row in rows if records.workload(row).owner == uid), None)
-
-
-def _place(found: Object) -> Place:
-    return Place(WORKLOADS, str(found["metadata"]["namespace"]), str(found["metadata"]["name"]))
+    rows: list[Object] = desk.connection.get(kind.path(place.namespace), query)["items"]
+    found = next((row for row in rows if records.workload(row).owner == uid), None)
+    return None if found is None else (Place(kind, place.namespace, str(found["metadata"]["name"])), found)

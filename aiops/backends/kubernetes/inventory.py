@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from aiops.backends.kubernetes import kinds, records
+from aiops.backends.kubernetes import kinds, records, versions
 from aiops.backends.kubernetes.connection import Connection
 from aiops.backends.kubernetes.declare import KubernetesSettings
 from aiops.backends.kubernetes.finishing import Unfinished
@@ -29,19 +31,22 @@ class Inventory:
         self._jobs = self._mirror(kinds.JOBS, reader.job)
         self._priorities = self._mirror(kinds.PRIORITIES, records.priority)
         self._autoscalers = self._mirror(kinds.AUTOSCALERS, records.autoscaler, optional=True)
-        self._workloads = self._mirror(kinds.WORKLOADS, records.workload, optional=True)
+        self._workloads = self._mirror(kinds.WORKLOADS[0], records.workload, optional=True, known=kinds.WORKLOADS)
         self._scalables = {kind.plural: self._mirror(kind, reader.scalable, optional=True) for kind in settings.scalable_kinds}
         self._scales: dict[str, tuple[str, int, int]] = {}
 
-    def _mirror(self, kind: Kind, parse: Any, optional: bool = False) -> tuple[Mirror[Any], ...]:
-        """One mirror per declared namespace, or one over all of them."""
+    def _mirror(self, kind: Kind, parse: Any, optional: bool = False, known: Sequence[Kind] = ()) -> tuple[Mirror[Any], ...]:
+        """One mirror per declared namespace, or one over all; of the version that is served, where several are known."""
         scopes = self._settings.namespaces if kind.namespaced and self._settings.namespaces else ("",)
         out = []
         for scope in scopes:
-            source = Source(kind.path(scope), parse, optional)
+            source = Source(kind.path(scope), parse, optional, partial(self._path, known, scope) if known else None)
             out.append(Mirror(self._connection, source, self._settings.watch, self._settings.max_age))
             out[-1].start()
         return tuple(out)
+
+    def _path(self, known: Sequence[Kind], scope: str) -> str:
+        return versions.served(self._connection, known).path(scope)
 
     def records(self) -> Records:
         """What the cluster is made of, own writes included. Raises Unreadable."""
@@ -70,7 +75,7 @@ class Inventory:
         return SystemClock().elapsed() + 2 * self._settings.timeout  # for all mirrors together
 
     def _rows(self, mirrors: tuple[Mirror[T], ...], deadline: float) -> tuple[T, ...]:
-        return tuple(row for mirror in mirrors for row in mirror.rows(self._expected.get(mirror.source.path, ""), deadline))
+        return tuple(row for mirror in mirrors for row in mirror.rows(self._expected.get(mirror.path, ""), deadline))
 
     def _scaled(self, kind: Kind, rows: tuple[ScalableRecord, ...]) -> tuple[ScalableRecord, ...]:
         """Replicas as the scale subresource has them, asked for once per version of each object that its owner offers."""
@@ -96,9 +101,9 @@ class Inventory:
     def expect(self, path: str, version: str) -> None:
         """A write to the collection `path` took `version`: from now on an older picture of it is refused."""
         for mirror in self._all():
-            known = self._expected.get(mirror.source.path, "")
-            if mirror.source.path in (path, _whole(path)) and not reaches(known, version):
-                self._expected[mirror.source.path] = version
+            known = self._expected.get(mirror.path, "")
+            if mirror.path in (path, _whole(path)) and not reaches(known, version):
+                self._expected[mirror.path] = version
 
     def _all(self) -> tuple[Mirror[Any], ...]:
         groups = (

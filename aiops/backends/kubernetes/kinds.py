@@ -40,4 +40,6 @@ JOBS = Kind("batch", "v1", "jobs")
 BUDGETS = Kind("policy", "v1", "poddisruptionbudgets")
 PRIORITIES = Kind("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
 AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers")
-WORKLOADS = Kind("kueue.x-k8s.io", "v1beta1", "workloads")
+WORKLOADS = tuple(Kind("kueue.x-k8s.io", version, "workloads") for version in ("v1beta2", "v1", "v1beta1"))
+"""Kueue's Workload, in the order of preference: v1beta2 (0.15 and later) is known to have every field that is read here, v1
+is not there yet, v1beta1 is deprecated and the only one of earlier releases. What is read is the same in all."""

@@ -35,18 +35,22 @@ T = TypeVar("T", bound=Seen)
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[T]):
-    """Where a mirror reads, and how it parses. `optional`: a server without this resource has none of it."""
+    """Where a mirror reads, and how it parses. `optional`: a server without this resource has none of it.
+
+    `find` asks for the path before each list, where it depends on the version that is served; it raises Temporary.
+    """
 
     path: str
     parse: Callable[[Object], T]
     optional: bool = False
+    find: Callable[[], str] | None = None
 
 
 class Mirror(Generic[T]):
     """The objects of one collection, current to within `max_age_s`."""
 
     def __init__(self, connection: Connection, source: Source[T], window_s: float, max_age_s: float) -> None:
-        self.source = source
+        self.source, self.path = source, source.path
         self._connection, self._window_s, self._max_age_s = connection, window_s, max_age_s
         self._changed = threading.Condition()
         self._objects: dict[str, T] = {}
@@ -74,7 +78,7 @@ class Mirror(Generic[T]):
             while not (self._fresh() and reaches(self._version, version)):
                 left = deadline - SystemClock().elapsed()
                 if left <= 0:
-                    raise Unreadable(f"{self.source.path}: {self._problem or 'no contact or behind its own writes'}")
+                    raise Unreadable(f"{self.path}: {self._problem or 'no contact or behind its own writes'}")
                 self._changed.wait(left)
             return tuple(self._objects.values())
 
@@ -101,7 +105,8 @@ class Mirror(Generic[T]):
 
     def _failed(self, error: Temporary, pause: float) -> float:
         """Remember why; the pause before the next try. 410 asks for a new list, 404 of an optional resource is an answer."""
-        if isinstance(error, Refused) and error.code == 410:
+        moved = isinstance(error, Refused) and error.code == 404 and self.source.find is not None and bool(self._version)
+        if moved or (isinstance(error, Refused) and error.code == 410):  # or another version of it is served by now
             with self._changed:
                 self._version = ""  # the picture stays readable until it is too old: a new list follows at once
             return _PAUSE_S[0]
@@ -122,8 +127,9 @@ class Mirror(Generic[T]):
     def _list(self) -> None:
         found: dict[str, T] = {}
         query = {"limit": _PAGE}
+        self.path = self.source.path if self.source.find is None else self.source.find()
         while True:
-            page = self._connection.page(self.source.path, query)
+            page = self._connection.page(self.path, query)
             for row in page.objects():
                 seen = self.source.parse(row)
                 found[seen.uid] = seen
@@ -134,7 +140,7 @@ class Mirror(Generic[T]):
         self._replace(found, page.version)
 
     def _watch(self) -> None:
-        events = self._connection.watch(self.source.path, self._version, self._window_s)
+        events = self._connection.watch(self.path, self._version, self._window_s)
         self._touch(self._version)
         for event in events:
             if self._ended.is_set():

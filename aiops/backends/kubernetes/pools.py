@@ -42,7 +42,7 @@ def present(desk: Desk, action: ScalePool) -> bool:
         return False
     lacking = action.nodes - len(_members(desk, action.pool))
     if desk.settings.provisioning_class:
-        return row.by[0] != desk.id or lacking <= 0 or provisioning.stands(desk, _name(action.pool, row))
+        return row.by[0] != desk.id or lacking <= 0 or not provisioning.given_up(desk, _name(action.pool, row))
     return row.by[0] != desk.id or placeholders.imposed(desk, _name(action.pool, row)) >= lacking
 
 
@@ -70,8 +70,8 @@ def _finish(desk: Desk, action: ScalePool, row: PoolRow, nodes: tuple[NodeRecord
     if claim is None:
         return Outcome.FAILED, f"nobody says how many GPUs a node of pool {action.pool} has: declare `gpus`"
     if desk.settings.provisioning_class:
-        why = provisioning.ask(desk, claim)
-        return (Outcome.UNKNOWN, why) if why else (Outcome.ALREADY, f"a ProvisioningRequest for {len(claim.rooms)} nodes")
+        told = f"a ProvisioningRequest for {len(claim.rooms)} nodes"
+        return provisioning.ask(desk, claim) or (Outcome.ALREADY, told)
     why = placeholders.impose(desk, claim)
     if why is not None:
         return Outcome.UNKNOWN, why

@@ -72,8 +72,10 @@ class SlurmSettings(Section):
     protected_accounts: tuple[str, ...] = ()
     protected_users: tuple[str, ...] = ()
     protected_partitions: tuple[str, ...] = ()
+    protected_qos: tuple[str, ...] = ()
     protected_nodes: tuple[str, ...] = ()
     preemptible_partitions: tuple[str, ...] = ()
+    preemptible_qos: tuple[str, ...] = ()
     min_runtime: Seconds = Field(default=600.0, ge=0)
     licences: dict[Name, Licence] = Field(default_factory=dict)
     reservation_user: Name | None = None

@@ -20,9 +20,9 @@ from aiops.backends.slurm.rows import JobRow, duration
 
 FIELDS = (
     "JobID", "ArrayJobID", "ArrayTaskID", "HetJobID", "State", "Reason", "SubmitTime", "StartTime", "RestartCnt",
-    "PriorityLong", "Nice", "NodeList", "ReqNodes", "Partition", "UserName", "Account", "NumCPUs", "NumNodes", "NumTasks",
-    "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-task", "Licenses", "TimeLimit", "BatchFlag", "exit_code",
-    "admin_comment", "Name",
+    "PriorityLong", "Nice", "NodeList", "ReqNodes", "Partition", "UserName", "Account", "QOS", "NumCPUs", "NumNodes",
+    "NumTasks", "tres-alloc", "tres-per-job", "tres-per-node", "tres-per-task", "Licenses", "TimeLimit", "BatchFlag",
+    "exit_code", "admin_comment", "Name",
 )  # fmt: skip
 _MEMORY = re.compile(r"(?:^|,)mem=([0-9.]+)([KMGTP]?)")
 _UNIT = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}  # Slurm's plain numbers are MiB
@@ -64,7 +64,7 @@ def _row(cell: Mapping[str, str]) -> JobRow:
         states=frozenset({cell["State"]}), reason=_reason(cell), array_job=int(cell["ArrayJobID"]) if array else 0,
         array_task=int(task) if task.isdigit() else None, unsplit=array and not task.isdigit(),
         het=cell["HetJobID"] not in (*_NONE, "0"), batch=cell["BatchFlag"] == "1", name=cell["Name"],
-        user=_text(cell["UserName"]), account=_text(cell["Account"]), partition=cell["Partition"],
+        user=_text(cell["UserName"]), account=_text(cell["Account"]), qos=_text(cell["QOS"]), partition=cell["Partition"],
         start=time(cell["StartTime"]), priority=int(cell["PriorityLong"]), nice=int(cell["Nice"] or 0), nodes=nodes,
         required_nodes=expand(cell["ReqNodes"]), gpus=gpus, gpu_type=kind, cpus=_number(cell["NumCPUs"]),
         memory_bytes=_memory(cell["tres-alloc"]), licences=tuple(sorted(gres.licences(_text(cell["Licenses"])).items())),

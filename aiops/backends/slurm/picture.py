@@ -123,12 +123,18 @@ def _node(row: NodeRow, settings: SlurmSettings, controller: Controller) -> Node
 
 
 def is_protected(row: JobRow, settings: SlurmSettings) -> bool:
-    """True where the site said hands off: account, user or partition."""
+    """True where the site said hands off: account, user, QOS or partition."""
     return (
         row.account in settings.protected_accounts
         or row.user in settings.protected_users
+        or row.qos in settings.protected_qos
         or bool(set(row.partition.split(",")) & set(settings.protected_partitions))
     )
+
+
+def needs_no_checkpoint(row: JobRow, settings: SlurmSettings) -> bool:
+    """True where the site said that such work may be stopped as it stands: by its partition or its QOS."""
+    return row.partition in settings.preemptible_partitions or row.qos in settings.preemptible_qos
 
 
 def _job(row: JobRow, settings: SlurmSettings, names: set[str], answers: Answers) -> Job:
@@ -143,7 +149,7 @@ def _job(row: JobRow, settings: SlurmSettings, names: set[str], answers: Answers
         gpu_uuids=tuple(f"{node}/gpu{i}" for node, i in row.gpu_ids) if placed else (), runtime_s=row.limit_s,
         started_at=row.start if placed else None, checkpoint=proof, checkpoint_requested_at=asked_at if placed else None,
         protected=is_protected(row, settings),
-        preemptible=row.partition in settings.preemptible_partitions, reason=row.reason if row.reason != "None" else "",
+        preemptible=needs_no_checkpoint(row, settings), reason=row.reason if row.reason != "None" else "",
         volumes=tuple(one.volume for name, _ in row.licences if (one := settings.bandwidth(name)) and one.volume),
     )  # fmt: skip
 

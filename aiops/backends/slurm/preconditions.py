@@ -33,7 +33,16 @@ from aiops.action import (
 )
 from aiops.backends.slurm import gres, marks, restart
 from aiops.backends.slurm.declare import SlurmSettings
-from aiops.backends.slurm.picture import in_service, is_protected, job_state, node_state, node_uid, pool_name, pool_version
+from aiops.backends.slurm.picture import (
+    in_service,
+    is_protected,
+    job_state,
+    needs_no_checkpoint,
+    node_state,
+    node_uid,
+    pool_name,
+    pool_version,
+)
 from aiops.backends.slurm.query import Site
 from aiops.backends.slurm.rows import TERMINAL, Controller, JobRow, NodeRow
 from aiops.model import Checkpoint, JobState, NodeState
@@ -137,7 +146,7 @@ def _job(action: JobAction, view: View) -> Refusal | None:
     if row.unsplit or row.het:
         return Outcome.FAILED, "one command would reach several jobs: unsplit array tasks or a heterogeneous job"
     if isinstance(action, Preempt | Migrate | Suspend | Requeue) and is_protected(row, view.settings):
-        return Outcome.FAILED, "account, user or partition is protected"
+        return Outcome.FAILED, "account, user, QOS or partition is protected"
     match action:
         case Preempt() | Migrate():
             return _requeue_limit(row, view) or (None if undone else _stop(row, action, view))
@@ -169,7 +178,7 @@ def _stop(row: JobRow, action: Preempt | Migrate, view: View) -> Refusal | None:
     ran_s = view.now - (row.start or view.now)
     if ran_s < view.controller.preempt_exempt_s:
         return Outcome.STALE, f"runs for {ran_s:.0f} s: exempt for {view.controller.preempt_exempt_s:.0f} s"
-    needs_none = isinstance(action, Preempt) and not action.checkpoint and row.partition in view.settings.preemptible_partitions
+    needs_none = isinstance(action, Preempt) and not action.checkpoint and needs_no_checkpoint(row, view.settings)
     bad = None if needs_none else _proof(action, view)
     if bad is not None:
         return bad

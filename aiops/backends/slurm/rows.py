@@ -45,6 +45,7 @@ class JobRow:
     name: str = ""
     user: str = ""
     account: str = ""
+    qos: str = ""
     partition: str = ""
     start: float | None = None
     priority: int = 0
@@ -146,7 +147,8 @@ def job(raw: Raw) -> JobRow:
         states=_states(raw["job_state"]), reason=str(raw.get("state_reason") or ""), array_job=array, array_task=task_number,
         unsplit=bool(raw.get("array_task_string")), het=number(raw.get("het_job_id")) > 0,
         batch=bool(raw.get("batch_flag")), name=str(raw.get("name") or ""), user=str(raw.get("user_name") or ""),
-        account=str(raw.get("account") or ""), partition=str(raw.get("partition") or ""), start=start or None,
+        account=str(raw.get("account") or ""), qos=str(raw.get("qos") or ""), partition=str(raw.get("partition") or ""),
+        start=start or None,
         priority=int(number(raw.get("priority"))), nice=int(number(raw.get("nice"))), nodes=nodes,
         required_nodes=expand(raw.get("required_nodes") or ""), gpus=gpus, gpu_type=kind, gpu_ids=ids,
         cpus=number(raw.get("cpus")), memory_bytes=memory * 2**20,

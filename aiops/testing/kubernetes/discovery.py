@@ -24,6 +24,8 @@ def discovery(path: str, table: tuple[Resource, ...]) -> dict[str, Any] | None:
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(*row) for row in groups]}
         case ["api", version]:
             return _resources("", version, table)
+        case ["apis", group] if any(group == known for known, _ in groups):
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(*next(row for row in groups if row[0] == group))}
         case ["apis", group, version] if (group, version) in groups:
             return _resources(group, version, table)
         case _:

@@ -32,5 +32,7 @@ class Faults:
     """Metadata is written, the rest is not: what a webhook or a broken controller in between can do."""
     lose_reply_of: Callable[[str, str], bool] = lambda verb, path: False
     refuse: Callable[[str, str], Refused | None] = lambda verb, path: None
+    undiscoverable: bool = False
+    """Discovery is closed to this client (403), as where somebody took the role `system:discovery` away."""
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     """Pairs of verb and resource (`create`, `pods/eviction`) that answer 403."""

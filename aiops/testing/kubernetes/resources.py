@@ -62,7 +62,7 @@ TABLE = (
         False,
         ("spec", "pytorchReplicaSpecs", "Worker", "replicas"),
     ),
-    Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", True, ("status",), False),
+    Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", True, ("status",), False),
 )
 
 
@@ -79,6 +79,8 @@ class Target:
 def target(path: str, table: tuple[Resource, ...]) -> Target:
     """The target of a path below /api or /apis; 404 where the server has no such resource."""
     parts = [part for part in path.split("/") if part]
+    if len(parts) < 3:
+        raise not_found("the server could not find the requested resource", path)
     group, version, rest = ("", parts[1], parts[2:]) if parts[:1] == ["api"] else (parts[1], parts[2], parts[3:])
     namespace = ""
     if len(rest) >= 3 and rest[0] == "namespaces" and rest[2] not in ("status", "finalize"):

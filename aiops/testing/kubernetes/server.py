@@ -146,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not api.anonymous and self.headers.get("Authorization") != f"Bearer {api.token}":
             raise Refused(401, "Unauthorized", "Unauthorized")
         known = discovery(path, api.table)
+        if known is not None and api.faults.undiscoverable:
+            raise Refused(403, "Forbidden", f'User "aiops" cannot get path "{path}"')
         if known is not None:
             return self._send(200, known)
         found = target(path, api.table)

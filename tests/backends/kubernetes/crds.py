@@ -30,5 +30,30 @@ PYTORCH_JOB = _crd(
     "kubeflow.org", "PyTorchJob", ".spec.pytorchReplicaSpecs.Worker.replicas",
     {"type": "object", "properties": {"pytorchReplicaSpecs": _SPECS}},
 )  # fmt: skip
-PROVISIONING_REQUEST = _crd("autoscaling.x-k8s.io", "ProvisioningRequest", ".spec.replicas", _OPEN)
+_FIXED = [{"rule": "self == oldSelf", "message": "Value is immutable"}]
+_POD_SET = {
+    "type": "object", "required": ["count", "podTemplateRef"],
+    "properties": {
+        "count": {"type": "integer", "minimum": 1},
+        "podTemplateRef": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+    },
+}  # fmt: skip
+PROVISIONING_REQUEST = _crd(
+    "autoscaling.x-k8s.io", "ProvisioningRequest", ".spec.replicas",
+    {
+        "type": "object", "required": ["podSets", "provisioningClassName"],
+        "properties": {
+            "podSets": {"type": "array", "minItems": 1, "maxItems": 32, "items": _POD_SET, "x-kubernetes-validations": _FIXED},
+            "provisioningClassName": {"type": "string", "maxLength": 253, "x-kubernetes-validations": _FIXED},
+        },
+    },
+)  # fmt: skip
 SERVICE_MONITOR = _crd("monitoring.coreos.com", "ServiceMonitor", ".spec.replicas", _OPEN)
+
+
+def workload(**served: bool) -> dict[str, Any]:
+    """Kueue's Workload in these versions, served or not; objects are stored in the last."""
+    body = _crd("kueue.x-k8s.io", "Workload", ".spec.replicas", _OPEN)
+    (only,) = body["spec"]["versions"]
+    rows = [{**only, "name": name, "served": now, "storage": name == list(served)[-1]} for name, now in served.items()]
+    return {**body, "spec": {**body["spec"], "versions": rows}}

@@ -1,6 +1,7 @@
 """Pools that are grown ahead of need, and bandwidth that is accounted: what is promised, to whom, and within what."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -64,11 +65,79 @@ def test_where_a_class_is_named_nodes_are_asked_for_by_one_request(cluster: Clus
     assert len(rows) == 1 and rows[0]["spec"]["podSets"] == [{"podTemplateRef": {"name": name}, "count": 2}]
     made = cluster.rest.get(f"/api/v1/namespaces/aiops/podtemplates/{name}")["template"]["spec"]
     assert made["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
-    void = {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
-    cluster.rest.patch(f"{_REQUESTS}/{name}/status", void)
-    assert cluster.backend.probe(admit(GROW), cluster.now()) is Effect.ABSENT
     for path in (_REQUESTS, "/api/v1/namespaces/aiops/podtemplates"):
         cluster._delete(f"{path}/{name}", {})
+
+
+def told(cluster: ClusterStage, name: str, *conditions: tuple[str, str, str]) -> None:
+    """What the autoscaler says of a request: type, status and reason of each condition, as it writes them."""
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows = [
+        {"type": kind, "status": status, "reason": reason, "message": f"{reason} it is", "lastTransitionTime": at}
+        for kind, status, reason in conditions
+    ]
+    cluster.rest.patch(f"{_REQUESTS}/{name}/status", {"status": {"conditions": rows}})
+
+
+ACCEPTED, SEARCHING = ("Accepted", "True", "Accepted"), ("Provisioned", "False", "CapacityIsNotFound")
+PROVISIONED = ("Provisioned", "True", "CapacityIsFound")
+
+
+def look(cluster: ClusterStage) -> tuple[Effect, Outcome]:
+    """What a probe says, and then a repeat."""
+    return cluster.backend.probe(admit(GROW), cluster.now()), apply(cluster, GROW)
+
+
+def test_a_request_for_nodes_through_its_whole_life(cluster: ClusterStage) -> None:
+    """Accepted, not found yet, provisioned, its booking over, its nodes there after all, and the request gone."""
+    asking(cluster)
+    there, gone = (Effect.PRESENT, Outcome.ALREADY), (Effect.ABSENT, Outcome.FAILED)
+    assert apply(cluster, GROW) is Outcome.DONE
+    (made,) = cluster.rest.get(_REQUESTS)["items"]
+    name = made["metadata"]["name"]
+    assert look(cluster) == there, "asked for"
+    for said in ([ACCEPTED], [ACCEPTED, SEARCHING], [ACCEPTED, PROVISIONED]):
+        told(cluster, name, *said)
+        assert look(cluster) == there, said
+    over = ("BookingExpired", "True", "CapacityReservationTimeExpired")
+    told(cluster, name, ACCEPTED, PROVISIONED, over)
+    assert look(cluster) == gone, "booked for nobody any more, and the nodes are not there"
+    for node in ("n3", "n4"):
+        cluster.add_node(node)
+    assert look(cluster) == (Effect.PRESENT, Outcome.ALREADY), "the nodes came: what became of the request does not matter"
+    cluster._delete(f"{_REQUESTS}/{name}", {})
+    assert look(cluster) == (Effect.PRESENT, Outcome.ALREADY) and cluster.rest.get(_REQUESTS)["items"] == []
+    cluster._delete(f"/api/v1/namespaces/aiops/podtemplates/{name}", {})
+
+
+@pytest.mark.parametrize("void", ["Failed", "CapacityRevoked"])
+def test_a_request_that_is_given_up_is_not_called_done_and_another_action_asks_anew(cluster: ClusterStage, void: str) -> None:
+    asking(cluster)
+    assert apply(cluster, GROW) is Outcome.DONE
+    (made,) = cluster.rest.get(_REQUESTS)["items"]
+    told(cluster, made["metadata"]["name"], ACCEPTED, (void, "True", "Expired"))
+    receipt = cluster.backend.apply(admit(GROW), cluster.now())
+    assert receipt.outcome is Outcome.FAILED and f"{void}: Expired it is" in receipt.detail
+    assert cluster.backend.probe(admit(GROW), cluster.now()) is Effect.ABSENT
+    assert apply(cluster, GROW, "a2") is Outcome.DONE
+    assert cluster.backend.probe(admit(GROW, id="a2"), cluster.now()) is Effect.PRESENT
+    rows = cluster.rest.get(_REQUESTS)["items"]
+    assert len({row["metadata"]["name"] for row in rows}) == 2
+    for row in rows:
+        cluster._delete(f"{_REQUESTS}/{row['metadata']['name']}", {})
+        cluster._delete(f"/api/v1/namespaces/aiops/podtemplates/{row['metadata']['name']}", {})
+
+
+def test_a_request_that_somebody_deleted_is_absent_and_a_repeat_makes_it_again(cluster: ClusterStage) -> None:
+    asking(cluster)
+    assert apply(cluster, GROW) is Outcome.DONE
+    (made,) = cluster.rest.get(_REQUESTS)["items"]
+    name = made["metadata"]["name"]
+    cluster._delete(f"{_REQUESTS}/{name}", {})
+    assert look(cluster) == (Effect.ABSENT, Outcome.ALREADY)
+    assert [row["metadata"]["name"] for row in cluster.rest.get(_REQUESTS)["items"]] == [name]
+    cluster._delete(f"{_REQUESTS}/{name}", {})
+    cluster._delete(f"/api/v1/namespaces/aiops/podtemplates/{name}", {})
 
 
 def test_real_work_pushes_a_placeholder_off_at_once(cluster: ClusterStage) -> None:

@@ -32,6 +32,8 @@ def act(server: SlurmServer, job: str, what: str) -> Act | None:
     row = server.job(job)
     if row.get("JobState") not in ("RUNNING", "PENDING", "SUSPENDED") or row["Priority"] == "0":
         return None
+    if what == "holds" and row["JobState"] != "PENDING":
+        return None  # of a run that is on its nodes it would hold the next one, trials later
     commands = {"cancels": ("scancel",), "holds": ("scontrol", "hold"), "requeues and holds": ("scontrol", "requeuehold")}
     if server.run(*commands[what], job, check=False).returncode:
         return None
@@ -43,6 +45,6 @@ def act(server: SlurmServer, job: str, what: str) -> Act | None:
     try:
         wait_for(stands, f"job {job} that a person {what}", 10.0)
     except AssertionError:
-        return None  # a running job cannot be held, only its next run
+        return None
     now = server.job(job)
     return Act(job, what, now["JobState"], now["Restarts"]) if now and (what == "cancels" or now["Priority"] == "0") else None

@@ -26,7 +26,7 @@ from slurm_sight import Sight, addresses, look, settled
 from slurm_stage import SlurmStage
 from slurm_wishes import Wishes
 
-from aiops.action import Action, Effect, Outcome, target
+from aiops.action import Action, Admission, Effect, Outcome, target
 from aiops.backends.slurm import marks
 from aiops.backends.slurm.rows import TERMINAL
 from aiops.model import Job, JobState, NodeState
@@ -53,6 +53,7 @@ class Trials:
         self.undecided: list[str] = []
         self.let_go: set[tuple[str, str]] = set()
         self.act: slurm_people.Act | None = None
+        self.said = ""
         self.count = self.unknown = self.settled = 0
 
     def fill(self) -> list[Job]:
@@ -129,9 +130,9 @@ class Trials:
             stage.before = killer(stage, self.random.randint(1, 7))
         stage.dies_at = self.random.choice(POINTS) if fault in DEATHS else ""
         try:
-            outcome = stage.backend.apply(admission, stage.now()).outcome
+            outcome = self.apply(admission)
         except ReplyLost:
-            outcome = Outcome.UNKNOWN
+            outcome, self.said = Outcome.UNKNOWN, "died"
         stage.drops, stage.dies_at, stage.before = lambda argv: False, "", lambda argv: None
         if fault == "kill -9":
             self.raise_again()
@@ -143,8 +144,14 @@ class Trials:
         if fault in ("restart", "lost", "kill -9", *DEATHS):
             stage.restart()
         if fault in ("twice", "restart"):
-            stage.backend.apply(admission, stage.now())
+            told, again = self.said, self.apply(admission)  # what was refused once may be done now: that answer counts then
+            outcome, self.said = (again, f"{told}; then {self.said}") if outcome in UNTOUCHED else (outcome, told)
         return self.settle(action, id, outcome) if outcome is Outcome.UNKNOWN else outcome
+
+    def apply(self, admission: Admission) -> Outcome:
+        receipt = self.stage.backend.apply(admission, self.stage.now())
+        self.said = receipt.detail
+        return receipt.outcome
 
     def taken_over(self, action: Action, id: str, outcome: Outcome) -> Outcome:
         """A daemon without our journal: it ends what it finds half done, looks, and sends nothing again."""
@@ -178,7 +185,7 @@ class Trials:
             if effect is Effect.PRESENT:
                 outcome = Outcome.ALREADY
             elif effect is Effect.ABSENT:
-                outcome = self.stage.backend.apply(admit(action, id=id), self.stage.now()).outcome
+                outcome = self.apply(admit(action, id=id))
             if outcome is not Outcome.UNKNOWN:
                 self.settled += 1
                 return outcome
@@ -200,7 +207,7 @@ class Trials:
 
     def judge(self, about: tuple[Action, str, str, Outcome], before: Sight, after: Sight) -> None:
         action, id, fault, outcome = about
-        aim, text = self.wishes.named(action), f"{id} {action.kind} {target(action)} ({fault}): {outcome.value}"
+        aim, text = self.wishes.named(action), f"{id} {action.kind} {target(action)} ({fault}): {outcome.value} ({self.said})"
         for other, row in before.items():
             gone = other.startswith("job/") and other not in after  # forgotten: over for MinJobAge
             if other != aim and not gone and after.get(other) != row:

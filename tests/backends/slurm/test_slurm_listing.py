@@ -12,9 +12,10 @@ from aiops.backends.slurm.rows import JobRow, node_shown
 PLAIN = {
     "JobID": "7", "ArrayJobID": "5", "ArrayTaskID": "0", "HetJobID": "N/A", "State": "RUNNING", "Reason": "None",
     "SubmitTime": "1000", "StartTime": "1010", "RestartCnt": "2", "PriorityLong": "9", "Nice": "5", "NodeList": "gpu[1-2]",
-    "ReqNodes": "", "Partition": "train", "UserName": "ann", "Account": "(null)", "NumCPUs": "2K", "NumNodes": "2",
-    "NumTasks": "2", "tres-alloc": "cpu=4,mem=1.50G,node=2", "tres-per-job": "N/A", "tres-per-node": "gres:gpu:h200:2",
-    "tres-per-task": "N/A", "Licenses": "net_gbps:10", "TimeLimit": "1-02:00:00", "BatchFlag": "1", "exit_code": "0",
+    "ReqNodes": "", "Partition": "train", "UserName": "ann", "Account": "(null)", "QOS": "normal", "NumCPUs": "2K",
+    "NumNodes": "2", "NumTasks": "2", "tres-alloc": "cpu=4,mem=1.50G,node=2", "tres-per-job": "N/A",
+    "tres-per-node": "gres:gpu:h200:2", "tres-per-task": "N/A",
+    "Licenses": "net_gbps:10", "TimeLimit": "1-02:00:00", "BatchFlag": "1", "exit_code": "0",
     "admin_comment": "(null)", "Name": "job.sh",
 }  # fmt: skip
 BAR = "|x|"
