@@ -42,13 +42,15 @@ from aiops.backends.slurm.checkpoints import Checkpoints
 from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
 from aiops.backends.slurm.declare import SlurmSettings, read
 from aiops.backends.slurm.effects import Effects
-from aiops.backends.slurm.preconditions import SUPPORTS, JobAction, Slurms, View
+from aiops.backends.slurm.preconditions import SUPPORTS, HoldAction, JobAction, LinkAction, NodeAction, Slurms, View
 from aiops.backends.slurm.query import Query
 from aiops.backends.slurm.rows import TERMINAL
 from aiops.errors import Permanent, Unreadable
 from aiops.model import Checkpoint, Cluster, JobState
 
 _PATIENCE_S = 2.0  # for hashing a checkpoint, at the moment that it is needed
+_CHECKED = NodeAction | HoldAction | LinkAction
+"""Actions whose effect is looked for once more before they are called done; those on runs look for it on their way."""
 _ONCE = frozenset({"request_checkpoint", "preempt", "migrate", "requeue", "hold_capacity"})
 """Actions that are over once done: a later state of their target does not undo them."""
 
@@ -174,6 +176,9 @@ class SlurmBackend:
             if self._forgotten(admission, action, view.now):
                 return Outcome.UNKNOWN, f"slurmctld was restarted meanwhile ({error})"
             return (Outcome.STALE if _moved(str(error)) else Outcome.FAILED), str(error)
+        looks = isinstance(action, _CHECKED)
+        if looks and not evidence.present(action, admission.id, self._view(action, admission.id, view.now)):
+            return Outcome.UNKNOWN, "slurmctld said yes, and it is not there"
         self._failpoint("before_done")
         self._journal.write(admission.id, "done", row)
         return Outcome.DONE, detail

@@ -37,6 +37,7 @@ class SlurmStage:
         self.drops: Callable[[Sequence[str]], bool] = lambda argv: False
         self.before: Callable[[Sequence[str]], None] = lambda argv: None
         self.asked: list[tuple[str, ...]] = []
+        self.twists = ""
         self.offset = 0.0
         self.backend = self._new()
 
@@ -48,6 +49,11 @@ class SlurmStage:
         """As `commands.system`, but as the cluster's user; an answer may be dropped after the command had its effect."""
         self.asked.append(tuple(argv))
         self.before(argv)
+        if self.twists and argv[:2] == ("scontrol", "--") and argv[2] != "show":
+            twist, self.twists = self.twists, ""
+            if twist == "lie":
+                return Answer(0, b"", "")
+            argv = [part for part in argv if not part.startswith("State=")]
         environment = {**self.server.env, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C", **(more or {})}
         done = subprocess.run(
             [found(argv[0]) or argv[0], *argv[1:]], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
@@ -105,6 +111,14 @@ class SlurmStage:
             raise subprocess.TimeoutExpired(list(argv), 0.0)
 
         self.before = unreachable
+
+    def lie_next(self) -> None:
+        """The next change is answered with success, and slurmctld never hears of it."""
+        self.twists = "lie"
+
+    def halve_next(self) -> None:
+        """Of the next change of a node only the reason, which names our action, gets through."""
+        self.twists = "halve"
 
     def effects(self) -> tuple[str, ...]:
         return effects(self.directory / "effects.jsonl")
