@@ -18,6 +18,8 @@ class Act:
     what: str
     state: str
     restarts: str
+    added: int
+    """Restarts that the act itself counted."""
 
     def undone(self, row: Mapping[str, str]) -> str:
         """What became of it, where it does not stand any more; empty where it does, or the job was forgotten since."""
@@ -47,4 +49,6 @@ def act(server: SlurmServer, job: str, what: str) -> Act | None:
     except AssertionError:
         return None
     now = server.job(job)
-    return Act(job, what, now["JobState"], now["Restarts"]) if now and (what == "cancels" or now["Priority"] == "0") else None
+    if not now or (what != "cancels" and now["Priority"] != "0"):
+        return None
+    return Act(job, what, now["JobState"], now["Restarts"], int(now["Restarts"]) - int(row["Restarts"]))

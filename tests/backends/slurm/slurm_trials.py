@@ -226,7 +226,7 @@ class Trials:
             self.wrong.append(f"{text}: left held or half moved: {row}")
         if self.act is None and outcome in UNTOUCHED and was and now and now != was:
             self.wrong.append(f"{text}: answered {outcome} but {aim} was {was}, is {now}")
-        if aim.startswith("job/") and was and now and int(now[1]) > int(was[1]) + 1:
+        if aim.startswith("job/") and was and now and int(now[1]) > int(was[1]) + 1 + (self.act.added if self.act else 0):
             self.double.append(f"{text}: restarts {was[1]} -> {now[1]}")
         if Counter(self.stage.effects())[id] > 1:
             self.double.append(f"{text}: journal")
