@@ -24,16 +24,16 @@ class Rule:
     """Settings; defaults are the Horizontal Pod Autoscaler's where it has them, and all of them where no latency is promised.
 
     While a service's own latency is measured below `slo_share` of what was promised, and until it has not been for
-    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target
-    (not where nodes come and go: `awaits_nodes`), and replicas are added only when the load is `tolerance_slo` beyond that: a
+    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target, and
+    replicas are added only when the load is `tolerance_slo` beyond that (not where nodes come and go: `awaits_nodes`): a
     target is usually 70 % of what a replica can carry, so 77 %, and at most 92 %. In return the load counts as higher than it
     is, by the `surge` quantile of the surges within a start-up that the last hour has seen, and once answers are late as many
     are added as the target asks for, since a queue has to be worked off. `quantile` is the newsvendor's: a replica too few
     costs 19 times what one too many does. What is foreseen within a start-up and `keep_s` is not taken away. `burst` is in
     standard deviations: 4 are passed by chance once in 30,000 samples, three days of them.
 
-    For pools (`pools: false`: services only): `pool_quantile` because a node costs more than a replica; `unneeded_s` is the
-    cluster-autoscaler's; one node at a time because the safety limits count nodes.
+    For pools (`pools: false`: services only): `pool_quantile` because a node costs more than a replica; `unneeded_s` and
+    `remove_at_once` are the cluster-autoscaler's, the second as far as the safety limits allow it.
     """
 
     tolerance_up: float = 0.1
@@ -59,7 +59,7 @@ class Rule:
     pools: bool = True
     pool_quantile: float = 0.9
     unneeded_s: float = 600.0
-    remove_at_once: int = 1
+    remove_at_once: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +98,14 @@ def look(snapshot: Snapshot, service: Service, rule: Rule, period_s: float) -> O
     """Everything that is known about a service; `period_s` is how long until the next look."""
     now, series = snapshot.now, only(snapshot, load_of(service, rule))
     lead_s, lead_from = lead(service.start_s, (rule.default_lead_s, rule.starts_needed), period_s)
-    promised = latency_of(service, rule) is not None
-    load, likely, peak = now_and_peak(series, now, rule, lead_s if promised else 0.0) if series else (None, None, None)
+    slack = latency_of(service, rule) is not None and not awaits_nodes(snapshot.cluster, service)
+    load, likely, peak = now_and_peak(series, now, rule, lead_s if slack else 0.0) if series else (None, None, None)
     forecast = snapshot.forecast(str(series.key if series else service.load))
     unforeseen = distrust(forecast, now, rule.max_forecast_age_s)
     trusted = None if unforeseen else forecast
     spare = 1 + rule.tolerance_up  # within tolerance of an upper quantile nobody would add another
     kept, late, answers = keeps_promise(snapshot, service, rule)
-    right = service.target * (max(1.0, rule.bearable) if kept and not awaits_nodes(snapshot.cluster, service) else 1.0)
+    right = service.target * (max(1.0, rule.bearable) if kept and slack else 1.0)
     asked, borne = waiting(snapshot, service, rule) if series else (None, None)
     return Outlook(
         asked=asked,
@@ -116,7 +116,7 @@ def look(snapshot: Snapshot, service: Service, rule: Rule, period_s: float) -> O
         at=None if series is None or load is None else series.latest(now, rule.max_load_age_s).at,
         right=right,
         hurried=service.target if late else right,
-        tolerance=max(rule.tolerance_up, rule.tolerance_slo) if kept else rule.tolerance_up,
+        tolerance=max(rule.tolerance_up, rule.tolerance_slo) if kept and slack else rule.tolerance_up,
         answers=answers,
         ahead=None if trusted is None else demand(trusted, now, lead_s, rule.quantile) / (spare if kept else 1.0),
         later=None if trusted is None else demand(trusted, now, lead_s + rule.keep_s, rule.quantile) / spare,
@@ -161,7 +161,8 @@ def keeps_promise(snapshot: Snapshot, service: Service, rule: Rule) -> tuple[boo
 
 
 def awaits_nodes(cluster: Cluster, service: Service) -> bool:
-    """Whether a replica more may have to wait for a node: minutes that only slack bridges, so none is spent beforehand."""
+    """Whether a replica more may have to wait for a node: minutes that only slack bridges, so none is spent beforehand, nor
+    is any bought back by keeping surges in hand."""
     return any(pool.name == service.pool and pool.min_nodes < pool.max_nodes for pool in cluster.pools)
 
 

@@ -11,12 +11,13 @@ The half of `prescale` that scales nodes; part of its rule and of its settings. 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from aiops.action import Decision, EntryState, ScalePool
+from aiops.decide.limits import Limits
 from aiops.model import Cluster, Pool, SeriesKey
 from aiops.snapshot import Need, Snapshot
 from policies.load import covered, demand, distrust, known, lead
@@ -55,19 +56,24 @@ def needs_of_pools(cluster: Cluster, rule: Rule) -> list[Need]:
     return [Need(query=query_of(key, rule.unneeded_s), required=False) for key in keys]
 
 
-def scale_pools(snapshot: Snapshot, rule: Rule, policy: tuple[str, float]) -> Iterable[Decision | str]:
-    """One decision or one note per pool that may be scaled; `policy` is its name and period."""
+def scale_pools(
+    snapshot: Snapshot, rule: Rule, policy: tuple[str, float], ordered: Mapping[str, int]
+) -> Iterable[Decision | str]:
+    """One decision or one note per pool that may be scaled; `policy` is its name and period.
+
+    `ordered` is how many GPUs of each pool this very cycle asks for: a cycle later they would be in the demand.
+    """
     for pool in scalable(snapshot.cluster):
-        yield scale(snapshot, pool, rule, policy)
+        yield scale(snapshot, pool, rule, policy, ordered.get(pool.name, 0))
 
 
-def scale(snapshot: Snapshot, pool: Pool, rule: Rule, policy: tuple[str, float]) -> Decision | str:
+def scale(snapshot: Snapshot, pool: Pool, rule: Rule, policy: tuple[str, float], ordered: int = 0) -> Decision | str:
     """The nodes that a pool should have, or why it stays as it is."""
     room = Room.of(pool, snapshot.cluster)
     if not room.gpus_per_node:
         return f"pool {pool.name}: nobody says how many GPUs a node of it has"
     asked = ask(snapshot, pool, rule, policy[1])
-    needed, why = grow(snapshot, pool, room, asked)
+    needed, why = grow(snapshot, pool, room, asked, ordered)
     target = min(max(needed + room.idle_on, pool.min_nodes), pool.max_nodes)
     if target > pool.nodes:
         if asked_lately(snapshot, pool, target, asked.lead_s):
@@ -104,13 +110,13 @@ def ask(snapshot: Snapshot, pool: Pool, rule: Rule, period_s: float) -> Asked:
     )
 
 
-def grow(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked) -> tuple[int, str]:
+def grow(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, ordered: int) -> tuple[int, str]:
     """Nodes that take work and are needed now or within a start-up, and why."""
     held = promised(pool, snapshot.cluster, snapshot.reservations, snapshot.now + asked.lead_s)
     size, needed, why = room.gpus_per_node, 0, "demand is not known"
     if asked.now is not None:
-        needed = math.ceil((asked.now + held) / size)
-        why = f"{asked.now:g} GPUs asked for and {held:g} promised need {needed} nodes of {size}"
+        needed = math.ceil((asked.now + ordered + held) / size)
+        why = f"{asked.now + ordered:g} GPUs asked for and {held:g} promised need {needed} nodes of {size}"
     scattered = short(pool, snapshot.cluster, room)
     if scattered and room.usable + scattered > needed:
         needed = room.usable + scattered
@@ -132,11 +138,19 @@ def shrink(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, rule: Rule)
         return (), "jobs wait: nothing is taken away"
     held = promised(pool, cluster, snapshot.reservations, snapshot.now + asked.lead_s + rule.unneeded_s)
     most = max(asked.peak, asked.later or 0.0) + held
-    spare = min(room.usable - math.ceil(most / room.gpus_per_node), pool.nodes - pool.min_nodes, rule.remove_at_once)
+    unused = room.usable - math.ceil(most / room.gpus_per_node)
+    spare = min(unused, pool.nodes - pool.min_nodes, at_once(snapshot, room, rule))
     if spare <= 0 or room.starting:
         return (), f"{most:.4g} GPUs in the last {rule.unneeded_s:.0f} s, promised or ahead: none is spare"
     gone = empty(pool, cluster, snapshot.reservations)[:spare]
     return gone, f"no more than {most:.4g} GPUs in the last {rule.unneeded_s:.0f} s, promised or ahead: {len(gone)} empty go"
+
+
+def at_once(snapshot: Snapshot, room: Room, rule: Rule) -> int:
+    """Nodes that may go in one step: what the safety limits let go without anybody's approval, at least one."""
+    limits = Limits.from_settings(snapshot.limits, "snapshot")
+    unasked = (limits.approve_gpus - 1) // room.gpus_per_node
+    return max(1, min(rule.remove_at_once, int(limits.nodes_ratio * (room.usable - room.starting + room.idle_on)), unasked))
 
 
 def asked_lately(snapshot: Snapshot, pool: Pool, target: int, within_s: float) -> bool:

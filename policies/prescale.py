@@ -14,6 +14,7 @@ Budgets, cooldowns, modes are `admit`'s business.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -61,10 +62,15 @@ class Prescale:
 
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
         """One decision or one note per service, by name, and per pool that may be scaled."""
+        ordered = Counter[str]()
         for service in sorted(snapshot.cluster.services, key=lambda service: service.name):
-            yield self._scale(snapshot, service, look(snapshot, service, self.rule, self.every_s))
+            answer = self._scale(snapshot, service, look(snapshot, service, self.rule, self.every_s))
+            if isinstance(answer, Decision) and isinstance(answer.action, ScaleService):
+                more = max(0, answer.action.replicas - answer.action.was)
+                ordered[service.pool] += more * service.gpus_per_replica
+            yield answer
         if self.rule.pools:
-            yield from scale_pools(snapshot, self.rule, (self.name, self.every_s))
+            yield from scale_pools(snapshot, self.rule, (self.name, self.every_s), ordered)
 
     def _scale(self, snapshot: Snapshot, service: Service, outlook: Outlook) -> Decision | str:
         wanted, why = wish(service, outlook, self.rule)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from aiops.action import Admission, Decision, Deny, Entry, target
-from aiops.decide.budgets import alone, breaker, cooled, healthy_pool, seldom_evicted, within_blast_radius
+from aiops.decide.budgets import alone, breaker, cooled, few_given_back, healthy_pool, seldom_evicted, within_blast_radius
 from aiops.decide.gates import (
     allowed_to_act,
     approved,
@@ -26,6 +26,7 @@ from aiops.decide.gates import (
     steady_clock,
     supported,
     unprotected,
+    vacant,
 )
 from aiops.decide.holds import book
 from aiops.decide.index import Index
@@ -36,8 +37,8 @@ from aiops.snapshot import Snapshot
 Gate = Callable[[Request], Refusal]
 Plan = tuple[str, str]  # policy and its name for the plan: no policy can break another's
 GATES: tuple[Gate, ...] = (
-    killed, paused, supported, sound, known, in_scope, bounded, owned, unprotected, fresh, steady_clock, healthy_pool, breaker,
-    alone, cooled, seldom_evicted, within_blast_radius, proven, approved, room_left, allowed_to_act,
+    killed, paused, supported, sound, known, in_scope, bounded, owned, unprotected, vacant, fresh, steady_clock, healthy_pool, breaker,
+    alone, cooled, seldom_evicted, within_blast_radius, few_given_back, proven, approved, room_left, allowed_to_act,
 )  # fmt: skip
 WATCHED = (Deny.OBSERVE_ONLY, Deny.ADVISE_ONLY)
 

@@ -29,21 +29,27 @@ Names = frozenset[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blast:
-    """Nodes, jobs (with their tenants) and GPUs that lose something."""
+    """Nodes, jobs (with their tenants) and GPUs that lose something; `idle_gpus` are given back with nothing on them."""
 
     nodes: Names = frozenset()
     jobs: Names = frozenset()
     tenants: Names = frozenset()
     gpus: int = 0
+    idle_gpus: int = 0
 
 
 def blast(action: Action, cluster: Cluster) -> Blast:
-    """The damage of carrying out `action` on `cluster`; nothing where it is not destructive."""
+    """The damage of carrying out `action` on `cluster`; nothing where it is not destructive.
+
+    A pool gives back idle nodes alone (gate `vacant`), which stops nobody.
+    """
     if not destructive(action):
         return Blast()
     nodes = emptied(action)
-    jobs = victims(action, cluster)
     on_nodes = sum(len(node.gpus) for node in cluster.nodes if node.name in nodes) if nodes else 0
+    if given_back(action) is not None:
+        return Blast(idle_gpus=on_nodes)
+    jobs = victims(action, cluster)
     claimed = max(getattr(action, "gpus", 0), sum(job.gpus for job in jobs))
     return Blast(
         nodes=nodes,
@@ -63,8 +69,14 @@ def victims(action: Action, cluster: Cluster) -> tuple[Job, ...]:
             return tuple(job for job in cluster.jobs if not nodes.isdisjoint(job.nodes)) if nodes else ()
 
 
+def given_back(action: Action) -> ScalePool | None:
+    """The action, or the one that it puts back, where that shrinks a pool of nodes."""
+    inner = action.action if isinstance(action, Rollback) else action
+    return inner if isinstance(inner, ScalePool) and destructive(inner) else None
+
+
 def emptied(action: Action) -> Names:
-    """Nodes that the action takes work off, all of it."""
+    """Nodes that no work is on after the action."""
     match action:
         case Drain():
             return frozenset({action.node})

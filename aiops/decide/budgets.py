@@ -7,7 +7,7 @@ includes what is in flight.
 from __future__ import annotations
 
 from aiops.action import PREPARES, Deny, Entry, EntryState, OrderKind, ScalePool, ScaleService, destructive, target
-from aiops.decide.blast import Blast, blast, opposed
+from aiops.decide.blast import Blast, blast, given_back, opposed
 from aiops.decide.index import touched
 from aiops.decide.limits import Limits
 from aiops.decide.request import Refusal, Request
@@ -142,6 +142,29 @@ def _shared(request: Request, spent: list[Damage], mine: Blast) -> str:
         if len(jobs) > limits.tenant_jobs:
             return f"{len(jobs)} jobs of {tenant} disrupted, {limits.tenant_jobs} allowed"
     return ""
+
+
+def few_given_back(request: Request) -> Refusal:
+    """Idle nodes go a few at once and a part of their pool in any window: a picture that calls all of them idle may be wrong."""
+    action, limits, index = given_back(request.action), request.limits, request.index
+    if action is None:
+        return None
+    there = {node.name for node in request.snapshot.cluster.nodes if node.pool == action.pool}
+    at_once = max(1, int(limits.nodes_ratio * len(there)))
+    if len(action.remove) > at_once:
+        return Deny.BLAST_RADIUS, f"{len(action.remove)} nodes of {action.pool} at once, {at_once} allowed"
+    past = [
+        e for e in request.others(index.by_target.get(target(action), ())) if request.since(e.admission.at) < limits.window_s
+    ]
+    shrunk = [one for one in (given_back(e.admission.decision.action) for e in past) if one is not None]
+    gone = {name for one in (*shrunk, action) for name in one.remove}
+    allowed = max(1, int(limits.idle_nodes_ratio * len(there | gone)))
+    if len(gone) > allowed:
+        return (
+            Deny.BUDGET_SPENT,
+            f"{len(gone)} nodes of {action.pool} given back within {limits.window_s:.0f} s, {allowed} allowed",
+        )
+    return None
 
 
 def seldom_evicted(request: Request) -> Refusal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from aiops.decide import rules_damage, rules_doors, rules_moment, rules_record
+from aiops.decide import rules_damage, rules_doors, rules_moment, rules_record, rules_returned
 from aiops.decide.limits import Limits
 from aiops.decide.trace import EffectRecord, Trace, Violation
 
@@ -19,6 +19,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("I1", rules_record.once), ("I2", rules_record.intended), ("I3", rules_record.ended), ("I4", rules_record.read_first),
     ("I5", rules_damage.fresh), ("I7", rules_moment.prompt), ("I8", rules_moment.same_object),
     ("I9", rules_damage.proven), ("I10", rules_damage.bounded_damage),
+    ("I10", rules_returned.idle), ("I10", rules_returned.few),
     ("I11", rules_damage.no_mass_fault), ("I12", rules_damage.something), ("I12", rules_damage.whole),
     ("I13", rules_damage.unbroken),
     ("I14", rules_damage.cooled), ("I15", rules_damage.steady), ("I16", rules_record.led), ("I17", rules_record.stopped),

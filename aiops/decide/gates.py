@@ -6,7 +6,7 @@ What is counted over time (cooldowns, budgets, the breaker) is in `budgets.py`.
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 
 from aiops.action import (
@@ -30,11 +30,11 @@ from aiops.action import (
     Uncordon,
     target,
 )
-from aiops.decide.blast import blast, victims
+from aiops.decide.blast import blast, emptied, given_back, victims
 from aiops.decide.holds import book
 from aiops.decide.limits import LONGEST_S
 from aiops.decide.request import Refusal, Request, mode_of, plan_hash
-from aiops.decide.reserve import LIVE
+from aiops.decide.reserve import LIVE, capacity, excess
 from aiops.model import Cluster, JobState
 
 
@@ -143,10 +143,28 @@ def unprotected(request: Request) -> Refusal:
         return None
     cluster, action, names = request.snapshot.cluster, request.action, set(request.limits.protected)
     hurt = victims(action, cluster)
-    touched = blast(action, cluster).nodes | {target(action).partition("/")[2]}
+    touched = emptied(action) | {target(action).partition("/")[2]}
     touched |= {name for job in hurt for name in (job.id, job.name, job.tenant, *job.nodes) if name}
     hit = (names | request.index.protected) & touched
     return (Deny.PROTECTED, f"{', '.join(sorted(hit))} is protected") if hit else None
+
+
+def vacant(request: Request) -> Refusal:
+    """A pool gives back only nodes that are seen to carry nothing and that nobody was promised: it is no way to stop work."""
+    action, index = given_back(request.action), request.index
+    if action is None:
+        return None
+    hidden = sorted(s.name for s in index.snapshot.cluster.services if s.pool == action.pool and s.replicas and not s.nodes)
+    if hidden:
+        return Deny.CONFLICT, f"where the replicas of {hidden[0]} run is not told: no node of {action.pool} is seen to be idle"
+    held = {name for one in request.ledger if one.state in LIVE for name in one.nodes}
+    taken = sorted(set(action.remove) & (index.busy | held))
+    if taken:
+        return Deny.CONFLICT, f"{', '.join(taken)} carries work, or was promised"
+    cluster = index.snapshot.cluster
+    left = replace(cluster, nodes=tuple(node for node in cluster.nodes if node.name not in action.remove))
+    over, before = (excess(request.ledger, capacity(one), index.snapshot.now) for one in (left, cluster))
+    return (Deny.NO_CAPACITY, f"without {', '.join(action.remove)}: {over}") if over and not before else None
 
 
 def fresh(request: Request) -> Refusal:
@@ -184,7 +202,7 @@ def proven(request: Request) -> Refusal:
 def approved(request: Request) -> Refusal:
     """Big actions need distinct people who approved exactly this plan."""
     limits, damage = request.limits, blast(request.action, request.snapshot.cluster)
-    if damage.gpus < limits.approve_gpus and len(damage.tenants) < max(2, limits.tenants):
+    if damage.gpus + damage.idle_gpus < limits.approve_gpus and len(damage.tenants) < max(2, limits.tenants):
         return None
     plan = plan_hash(request.action)
     people = {o.by for o in request.snapshot.orders if o.kind is OrderKind.APPROVE and o.target == plan}

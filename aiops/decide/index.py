@@ -14,10 +14,12 @@ from functools import cached_property
 
 from aiops.action import Entry, EntryState, Outcome, ScalePool, destructive, target
 from aiops.decide.blast import Blast, blast
-from aiops.model import Job, Node, NodeState
+from aiops.model import Job, JobState, Node, NodeState
 from aiops.snapshot import Snapshot
 
 OPEN = (EntryState.INTENT, EntryState.SENT)
+PLACELESS = (JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+"""States in which a job is on no node, whatever nodes it names."""
 
 
 def touched(entry: Entry) -> bool:
@@ -71,6 +73,13 @@ class Index:
     def nodes(self) -> Mapping[str, Node]:
         """The first node of each name."""
         return {node.name: node for node in reversed(self.snapshot.cluster.nodes)}
+
+    @cached_property
+    def busy(self) -> frozenset[str]:
+        """Names of nodes that a job or a replica is on."""
+        cluster = self.snapshot.cluster
+        on = {name for job in cluster.jobs if job.state not in PLACELESS for name in job.nodes}
+        return frozenset(on | {name for service in cluster.services for name in service.nodes})
 
     @cached_property
     def present(self) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ from aiops.action import (
     Preempt,
     Receipt,
     Rollback,
+    ScalePool,
     ScaleService,
     target,
 )
@@ -27,13 +28,13 @@ from aiops.decide.check import EffectRecord, Trace, Violation, check
 from aiops.decide.limits import Limits
 from aiops.errors import Fenced, Unreadable
 from aiops.loop import House, Memory, run_cycle
-from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Link, Node, NodeState, SeriesKey, Service
+from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Link, Node, NodeState, Pool, SeriesKey, Service
 from aiops.snapshot import Decided, Need, Snapshot
 from aiops.store.memory import MemoryStore
 
 Wish = Callable[[Snapshot], Decision]
 KINDS = (
-    "scale_service", "preempt", "migrate", "drain", "cordon", "rollback", "hold_capacity", "confirm_hold", "release_hold",
+    "scale_service", "scale_pool", "preempt", "migrate", "drain", "cordon", "rollback", "hold_capacity", "confirm_hold", "release_hold",
     "reserve_bandwidth",
 )  # fmt: skip
 
@@ -111,7 +112,7 @@ class Liar:
         jobs = (replace(job, checkpoint=replace(proof, run_id=job.run_id)) for job in self.jobs.values())
         return Cluster(
             at=now, backend="liar", nodes=tuple(self.nodes.values()), jobs=tuple(jobs), services=tuple(self.services.values()),
-            links=links,
+            links=links, pools=(Pool(name="p", nodes=len(self.nodes), min_nodes=2, max_nodes=10, version=str(len(self.nodes))),),
         )  # fmt: skip
 
     def apply(self, admission: Admission, now: float) -> Receipt:
@@ -142,6 +143,8 @@ class Liar:
             seen = self.services[real.service]
             half = (seen.replicas + real.replicas) // 2 if self.mood == "half" else real.replicas
             self.services[real.service] = replace(seen, replicas=half, version=str(int(seen.version) + 1))
+        elif isinstance(real, ScalePool):
+            self.nodes = {name: node for name, node in self.nodes.items() if name not in real.remove}
         elif isinstance(real, Preempt):
             job = self.jobs[real.job]
             self.jobs[real.job] = replace(job, run_id=job.run_id + "'", evictions=(*job.evictions, now))
@@ -220,6 +223,17 @@ def scale(service: str, replicas: int, **changes: Any) -> Wish:
     def wish(seen: Snapshot) -> Decision:
         now = next(s for s in seen.cluster.services if s.name == service)
         action = ScaleService(service=service, uid=now.uid, version=now.version, replicas=replicas, was=now.replicas)
+        return _decision(seen, action, changes)
+
+    return wish
+
+
+def give_back(*nodes: str, **changes: Any) -> Wish:
+    def wish(seen: Snapshot) -> Decision:
+        (pool,) = seen.cluster.pools
+        action = ScalePool(
+            pool=pool.name, version=pool.version, nodes=pool.nodes - len(nodes), was=pool.nodes, remove=tuple(nodes)
+        )
         return _decision(seen, action, changes)
 
     return wish

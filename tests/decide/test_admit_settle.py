@@ -26,6 +26,7 @@ from aiops.action import (
     Preempt,
     Receipt,
     RequestCheckpoint,
+    ScalePool,
     ScaleService,
     SetPowerLimit,
 )
@@ -35,7 +36,7 @@ from aiops.decide.limits import Limits
 from aiops.decide.request import plan_hash
 from aiops.decide.settle import judge, resendable, settle
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, Job, JobState, Node, NodeState, SeriesKey, Service
+from aiops.model import Checkpoint, Cluster, HoldState, Job, JobState, Node, NodeState, Pool, Reservation, SeriesKey, Service
 from aiops.snapshot import Snapshot
 
 NOW = 1e9
@@ -59,12 +60,29 @@ HOLD = HoldCapacity(hold="h", owner="j1", nodes=(), gpus=0, ttl_s=30.0, fence=1,
 DRAIN = Drain(node="n1", uid="u1", reason="ecc")
 
 
+CLOUD = Pool(name="p", nodes=10, min_nodes=2, max_nodes=10)
+GIVE = ScalePool(pool="p", version="1", nodes=9, was=10, remove=("n9",))
+PROMISE = Reservation(
+    name="r", owner="user/ann", state=HoldState.ACTIVE, fence=1, created_at=NOW, expires_at=NOW + 60, hard_cap_at=NOW + 900
+)  # fmt: skip
+
+
+def cloud(*, jobs: tuple[Job, ...] = (JOB,), services: tuple[Service, ...] = (), gone: tuple[str, ...] = ()) -> Cluster:
+    there = tuple(node for node in NODES if node.name not in gone)
+    pool = replace(CLOUD, nodes=len(there))
+    return Cluster(at=NOW, backend="b", nodes=there, jobs=jobs, services=services, pools=(pool,))
+
+
+def gave(*names: str, age: float = 600.0, state: EntryState = EntryState.CONFIRMED) -> Entry:
+    return entry(replace(GIVE, nodes=10 - len(names), remove=names), state, age)
+
+
 def snapshot(**changes: Any) -> Snapshot:
     cluster = changes.pop("cluster", Cluster(at=NOW, backend="b", nodes=NODES, jobs=(JOB,), services=(WEB,)))
     fields: dict[str, Any] = {
         "id": "1-1", "now": NOW, "epoch": 1, "cluster": cluster, "census": {"p": 10}, "modes": {"x": Mode.ACT},
         "supports": (
-            "scale_service", "preempt", "migrate", "drain", "set_power_limit", "hold_capacity", "confirm_hold", "rollback",
+            "scale_service", "scale_pool", "preempt", "migrate", "drain", "set_power_limit", "hold_capacity", "confirm_hold", "rollback",
         ),
     }  # fmt: skip
     return Snapshot(**{**fields, **changes})
@@ -273,6 +291,45 @@ ALONE = [  # what single limits, wishes and pictures refuse
 ]
 
 
+ON_N9 = replace(WEB, nodes=("n9",))
+GIVEN = [  # what a pool may give back: few nodes, and none with anything on it
+    pytest.param(GIVE, {}, {"cluster": cloud()}, None, id="an idle node goes"),
+    pytest.param(replace(GIVE, remove=("n0",)), {}, {"cluster": cloud()}, Deny.CONFLICT, id="a job runs on it"),
+    pytest.param(
+        replace(GIVE, remove=("n0",)), {}, {"cluster": cloud(jobs=(replace(JOB, state=JobState.STOPPING),))}, Deny.CONFLICT,
+        id="a job is leaving it",
+    ),
+    pytest.param(
+        replace(GIVE, remove=("n0",)), {}, {"cluster": cloud(jobs=(replace(JOB, state=JobState.DONE),))}, None, id="one has left",
+    ),
+    pytest.param(GIVE, {}, {"cluster": cloud(services=(ON_N9,))}, Deny.CONFLICT, id="a replica is on it"),
+    pytest.param(GIVE, {}, {"cluster": cloud(services=(WEB,))}, Deny.CONFLICT, id="nobody tells where the replicas are"),
+    pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, nodes=("n9",), cpu_cores=0.1),)},
+                 Deny.CONFLICT, id="it was promised"),
+    pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, cpu_cores=7.9),)}, Deny.NO_CAPACITY,
+                 id="promises would not fit what is left"),
+    pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, cpu_cores=7.0),)}, None, id="they do"),
+    pytest.param(replace(GIVE, nodes=8, remove=("n8", "n9")), {}, {"cluster": cloud()}, Deny.BLAST_RADIUS, id="two of ten at once"),
+    pytest.param(replace(GIVE, nodes=8, remove=("n8", "n9")), {"nodes_ratio": 0.2}, {"cluster": cloud()}, None, id="if allowed"),
+    pytest.param(GIVE, {}, {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8"),)}, None,
+                 id="the fifth of ten within the hour"),
+    pytest.param(GIVE, {"idle_nodes_ratio": 0.4},
+                 {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8"),)},
+                 Deny.BUDGET_SPENT, id="more of the pool than may go within the hour"),
+    pytest.param(GIVE, {"idle_nodes_ratio": 0.4},
+                 {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8", age=3601.0),)}, None,
+                 id="a new hour"),
+    pytest.param(GIVE, {}, {"cluster": cloud(), "history": (entry(replace(DRAIN, node="n2")),)}, None,
+                 id="it spends nothing of the budget for nodes with work"),
+    pytest.param(DRAIN, {}, {"cluster": cloud(), "history": (gave("n5"),)}, None, id="nor is that spent by it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "limits", "seen", "deny"), GIVEN)
+def test_what_a_pool_gives_back(action: Action, limits: dict[str, Any], seen: dict[str, Any], deny: Deny | None) -> None:
+    assert denied(action, limits, **{"census": {}, **seen}) is deny
+
+
 @pytest.mark.parametrize(("action", "limits", "seen", "deny"), ALONE)
 def test_gates_under_given_limits(action: Action, limits: dict[str, Any], seen: dict[str, Any], deny: Deny | None) -> None:
     assert denied(action, limits, **seen) is deny
@@ -289,6 +346,7 @@ def test_every_gate_is_needed(gate: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = next(m.args[1] for m in test_gates.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
     table = [(r.values[0], r.values[1], {}, r.values[2]) for r in rows]
     table += [(r.values[0], r.values[2], r.values[1], r.values[3]) for r in ALONE]
+    table += [(r.values[0], {"census": {}, **r.values[2]}, r.values[1], r.values[3]) for r in GIVEN]
     table += [(DOWN, {"history": _three_failures()}, {}, Deny.BREAKER_OPEN)]
     monkeypatch.setattr("aiops.decide.admit.GATES", tuple(g for g in GATES if g is not gate))
     assert [row for row in table if row[3] and _safe(*row[:3]) is not row[3]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lying_world import World, drain, preempt, scale, wish_for
+from lying_world import World, drain, give_back, preempt, scale, wish_for
 
 from aiops import loop
 from aiops.action import (
@@ -167,6 +167,39 @@ def half_a_plan(world: World) -> None:
 
 def many_nodes(world: World) -> None:
     world.cycle(drain("n8"), drain("n9"))
+
+
+def replicas_are_seen(world: World) -> None:
+    world.cluster.services = {name: replace(one, nodes=("n0",)) for name, one in world.cluster.services.items()}
+
+
+def a_node_with_work_is_given_back(world: World) -> None:
+    replicas_are_seen(world)
+    world.cycle(give_back("n3"))
+
+
+def nodes_are_given_back_unseen(world: World) -> None:
+    world.cycle(give_back("n9"))
+
+
+def a_promised_node_is_given_back(world: World) -> None:
+    replicas_are_seen(world)
+    world.cycle(wish_for(HoldCapacity(hold="a", owner="j1", nodes=("n9",), gpus=8, ttl_s=90.0, fence=1)))
+    world.cycle(give_back("n9"))
+
+
+def half_the_pool_at_once(world: World) -> None:
+    replicas_are_seen(world)
+    world.cluster.jobs, world.limits["approve_gpus"] = {}, 64
+    world.cycle(give_back("n5", "n6", "n7", "n8", "n9"))
+
+
+def node_after_node_is_given_back(world: World) -> None:
+    replicas_are_seen(world)
+    world.cluster.jobs = {}
+    for i in range(9, 2, -1):
+        world.cycle(give_back(f"n{i}"), after=70.0)
+        world.cycle()
 
 
 def again_and_again(world: World) -> None:
@@ -454,6 +487,11 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
      too_soon_by_a_wrong_clock, "I14"),
     ("no budget", without("within_blast_radius"), many_jobs, "I10"),
     ("no node budget", without("within_blast_radius"), many_nodes, "I10"),
+    ("a node with work is given back", without("vacant"), a_node_with_work_is_given_back, "I10"),
+    ("a node that nobody sees into is given back", without("vacant"), nodes_are_given_back_unseen, "I10"),
+    ("a promised node is given back", without("vacant"), a_promised_node_is_given_back, "I10"),
+    ("idle nodes go all at once", without("few_given_back"), half_the_pool_at_once, "I10"),
+    ("idle nodes go one by one without end", without("few_given_back"), node_after_node_is_given_back, "I10"),
     ("budget forgets what is in flight", put(index, "touched", _confirmed_only), many_jobs_in_flight, "I10"),
     ("no cap on evictions of a job", without("seldom_evicted"), again_and_again, "I10"),
     ("half a plan goes", put(core, "admit", _one_by_one), half_a_plan, "I12"),

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiops.action import Admission, Effect, EntryState, Outcome, Receipt
@@ -44,6 +44,19 @@ CHANCE = st.sampled_from([0.0, 0.0, 0.05, 0.3])
 
 
 @given(st.fixed_dictionaries(dict.fromkeys(KINDS, CHANCE)), st.integers(0, 1000), st.sampled_from([15.0, 45.0, 400.0]))
+@example(
+    {
+        "lost_reply": 0.3,
+        "stale_view": 0.3,
+        "unreadable_view": 0.3,
+        "blind_probe": 0.3,
+        "late_sample": 0.05,
+        "missed_sample": 0.05,
+        "crash": 0.05,
+    },
+    291,
+    400.0,
+)  # a cycle that only sends again
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_invariant_breaks_whatever_goes_wrong(chances: dict[str, float], seed: int, late_by: float) -> None:
     run = run_policies(stage_of(world({**chances, "late_by": late_by}), None, seed), (), "here", lambda share: None)

@@ -40,7 +40,7 @@ class SimStore(MemoryStore):
         self._entries |= {one.id: intent(one, snapshot.epoch) for one in decided.admissions if one.permitted}
         for reservation in after_pass(self.reservations(), decided.reservations, snapshot.now):
             self._reservations[reservation.name] = reservation
-        if decided.admissions or decided.transitions:
+        if decided.admissions or decided.transitions or decided.resend:
             self.cycles_decided.append((snapshot, decided))
 
     def ledger(self) -> tuple[Entry, ...]:
