@@ -24,8 +24,8 @@ class Rule:
     """Settings; defaults are the Horizontal Pod Autoscaler's where it has them, and all of them where no latency is promised.
 
     While a service's own latency is measured below `slo_share` of what was promised, and until it has not been for
-    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target, and
-    replicas are added only when the load is `tolerance_slo` beyond that (not where nodes come and go: `awaits_nodes`): a
+    `diagnosis_s` (the time to find out whether replicas are what is wanting), a replica is given `bearable` times its target,
+    and replicas are added only when the load is `tolerance_slo` beyond that (not where nodes come and go: `awaits_nodes`): a
     target is usually 70 % of what a replica can carry, so 77 %, and at most 92 %. In return the load counts as higher than it
     is, by the `surge` quantile of the surges within a start-up that the last hour has seen, and once answers are late as many
     are added as the target asks for, since a queue has to be worked off. `quantile` is the newsvendor's: a replica too few
@@ -162,7 +162,8 @@ def keeps_promise(snapshot: Snapshot, service: Service, rule: Rule) -> tuple[boo
 
 def awaits_nodes(cluster: Cluster, service: Service) -> bool:
     """Whether a replica more may have to wait for a node: minutes that only slack bridges, so none is spent beforehand, nor
-    is any bought back by keeping surges in hand."""
+    is any bought back by keeping surges in hand.
+    """
     return any(pool.name == service.pool and pool.min_nodes < pool.max_nodes for pool in cluster.pools)
 
 

@@ -37,8 +37,8 @@ from aiops.snapshot import Snapshot
 Gate = Callable[[Request], Refusal]
 Plan = tuple[str, str]  # policy and its name for the plan: no policy can break another's
 GATES: tuple[Gate, ...] = (
-    killed, paused, supported, sound, known, in_scope, bounded, owned, unprotected, vacant, fresh, steady_clock, healthy_pool, breaker,
-    alone, cooled, seldom_evicted, within_blast_radius, few_given_back, proven, approved, room_left, allowed_to_act,
+    killed, paused, supported, sound, known, in_scope, bounded, owned, unprotected, vacant, fresh, steady_clock, healthy_pool,
+    breaker, alone, cooled, seldom_evicted, within_blast_radius, few_given_back, proven, approved, room_left, allowed_to_act,
 )  # fmt: skip
 WATCHED = (Deny.OBSERVE_ONLY, Deny.ADVISE_ONLY)
 

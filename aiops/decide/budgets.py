@@ -145,7 +145,7 @@ def _shared(request: Request, spent: list[Damage], mine: Blast) -> str:
 
 
 def few_given_back(request: Request) -> Refusal:
-    """Idle nodes go a few at once and a part of their pool in any window: a picture that calls all of them idle may be wrong."""
+    """Idle nodes go a few at once and a part of their pool in any window: a picture that calls all idle may be wrong."""
     action, limits, index = given_back(request.action), request.limits, request.index
     if action is None:
         return None

@@ -19,8 +19,8 @@ class Limits:
     Defaults: 10 % of nodes is Karpenter's budget, 20 % unhealthy its stop, 300 s HPA's down-stabilisation, 30 s for the
     proof of a checkpoint is invariant I9, 1 for oversubscription means none. `scopes` maps a policy to patterns of the
     targets that it may touch (`service/web*`); a policy that is not listed may touch everything, an empty list nothing.
-    An idle node that its pool gives back stops nobody's work, so it spends none of those budgets; the picture that calls it idle
-    may be wrong, though, so `nodes_ratio` of a pool go at once and `idle_nodes_ratio` of it per window.
+    An idle node that its pool gives back stops nobody's work, so it spends none of those budgets; the picture that calls
+    it idle may be wrong, though, so `nodes_ratio` of a pool go at once and `idle_nodes_ratio` of it per window.
     `oversubscription` maps a kind of link to how much more than its capacity may be promised.
     """
 

@@ -43,7 +43,7 @@ def idle(trace: Trace, limits: Limits) -> Broken:
 
 
 def few(trace: Trace, limits: Limits) -> Broken:
-    """I10: of a pool, no more idle nodes at once, or in any window, than allowed; those proven not to have gone do not count."""
+    """I10: of a pool, no more nodes at once, or in any window, than allowed; those proven not to have gone do not count."""
     every, unmade = list(_shrunk(trace)), _without_effect(trace)
     for i, (seen, _, admission, action) in enumerate(every):
         there = {node.name for node in seen.cluster.nodes if node.pool == action.pool}

@@ -34,8 +34,8 @@ from aiops.store.memory import MemoryStore
 
 Wish = Callable[[Snapshot], Decision]
 KINDS = (
-    "scale_service", "scale_pool", "preempt", "migrate", "drain", "cordon", "rollback", "hold_capacity", "confirm_hold", "release_hold",
-    "reserve_bandwidth",
+    "scale_service", "scale_pool", "preempt", "migrate", "drain", "cordon", "rollback", "hold_capacity", "confirm_hold",
+    "release_hold", "reserve_bandwidth",
 )  # fmt: skip
 
 
@@ -110,9 +110,10 @@ class Liar:
         )
         proof = Checkpoint(id="c", run_id="", at=now - 50.0, read_at=now - 5.0, verified=self.proofs)
         jobs = (replace(job, checkpoint=replace(proof, run_id=job.run_id)) for job in self.jobs.values())
+        pool = Pool(name="p", nodes=len(self.nodes), min_nodes=2, max_nodes=10, version=str(len(self.nodes)))
         return Cluster(
             at=now, backend="liar", nodes=tuple(self.nodes.values()), jobs=tuple(jobs), services=tuple(self.services.values()),
-            links=links, pools=(Pool(name="p", nodes=len(self.nodes), min_nodes=2, max_nodes=10, version=str(len(self.nodes))),),
+            links=links, pools=(pool,),
         )  # fmt: skip
 
     def apply(self, admission: Admission, now: float) -> Receipt:

@@ -82,7 +82,8 @@ def snapshot(**changes: Any) -> Snapshot:
     fields: dict[str, Any] = {
         "id": "1-1", "now": NOW, "epoch": 1, "cluster": cluster, "census": {"p": 10}, "modes": {"x": Mode.ACT},
         "supports": (
-            "scale_service", "scale_pool", "preempt", "migrate", "drain", "set_power_limit", "hold_capacity", "confirm_hold", "rollback",
+            "scale_service", "scale_pool",
+            "preempt", "migrate", "drain", "set_power_limit", "hold_capacity", "confirm_hold", "rollback",
         ),
     }  # fmt: skip
     return Snapshot(**{**fields, **changes})
@@ -292,6 +293,8 @@ ALONE = [  # what single limits, wishes and pictures refuse
 
 
 ON_N9 = replace(WEB, nodes=("n9",))
+TWO = replace(GIVE, nodes=8, remove=("n8", "n9"))
+FOUR = ("n5", "n6", "n7", "n8")
 GIVEN = [  # what a pool may give back: few nodes, and none with anything on it
     pytest.param(GIVE, {}, {"cluster": cloud()}, None, id="an idle node goes"),
     pytest.param(replace(GIVE, remove=("n0",)), {}, {"cluster": cloud()}, Deny.CONFLICT, id="a job runs on it"),
@@ -299,9 +302,8 @@ GIVEN = [  # what a pool may give back: few nodes, and none with anything on it
         replace(GIVE, remove=("n0",)), {}, {"cluster": cloud(jobs=(replace(JOB, state=JobState.STOPPING),))}, Deny.CONFLICT,
         id="a job is leaving it",
     ),
-    pytest.param(
-        replace(GIVE, remove=("n0",)), {}, {"cluster": cloud(jobs=(replace(JOB, state=JobState.DONE),))}, None, id="one has left",
-    ),
+    pytest.param(replace(GIVE, remove=("n0",)), {}, {"cluster": cloud(jobs=(replace(JOB, state=JobState.DONE),))}, None,
+                 id="one has left"),
     pytest.param(GIVE, {}, {"cluster": cloud(services=(ON_N9,))}, Deny.CONFLICT, id="a replica is on it"),
     pytest.param(GIVE, {}, {"cluster": cloud(services=(WEB,))}, Deny.CONFLICT, id="nobody tells where the replicas are"),
     pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, nodes=("n9",), cpu_cores=0.1),)},
@@ -309,15 +311,15 @@ GIVEN = [  # what a pool may give back: few nodes, and none with anything on it
     pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, cpu_cores=7.9),)}, Deny.NO_CAPACITY,
                  id="promises would not fit what is left"),
     pytest.param(GIVE, {}, {"cluster": cloud(), "reservations": (replace(PROMISE, cpu_cores=7.0),)}, None, id="they do"),
-    pytest.param(replace(GIVE, nodes=8, remove=("n8", "n9")), {}, {"cluster": cloud()}, Deny.BLAST_RADIUS, id="two of ten at once"),
-    pytest.param(replace(GIVE, nodes=8, remove=("n8", "n9")), {"nodes_ratio": 0.2}, {"cluster": cloud()}, None, id="if allowed"),
-    pytest.param(GIVE, {}, {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8"),)}, None,
+    pytest.param(TWO, {}, {"cluster": cloud()}, Deny.BLAST_RADIUS, id="two of ten at once"),
+    pytest.param(TWO, {"nodes_ratio": 0.2}, {"cluster": cloud()}, None, id="if allowed"),
+    pytest.param(GIVE, {}, {"cluster": cloud(gone=FOUR), "history": (gave(*FOUR),)}, None,
                  id="the fifth of ten within the hour"),
     pytest.param(GIVE, {"idle_nodes_ratio": 0.4},
-                 {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8"),)},
+                 {"cluster": cloud(gone=FOUR), "history": (gave(*FOUR),)},
                  Deny.BUDGET_SPENT, id="more of the pool than may go within the hour"),
     pytest.param(GIVE, {"idle_nodes_ratio": 0.4},
-                 {"cluster": cloud(gone=("n5", "n6", "n7", "n8")), "history": (gave("n5", "n6", "n7", "n8", age=3601.0),)}, None,
+                 {"cluster": cloud(gone=FOUR), "history": (gave(*FOUR, age=3601.0),)}, None,
                  id="a new hour"),
     pytest.param(GIVE, {}, {"cluster": cloud(), "history": (entry(replace(DRAIN, node="n2")),)}, None,
                  id="it spends nothing of the budget for nodes with work"),
