@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from aiops.diagnose.analysis import investigate
@@ -54,8 +55,12 @@ def diagnose(
 
 
 def read_panel(path: Path) -> Panel:
-    """The file as a panel. InputError where it is no such table or has no value."""
+    """The file as a panel. InputError where it is no such table, a name is missing or there is no value."""
     table = read_table(path, _COLUMNS)
+    for column in ("entity", "metric"):
+        nameless = np.flatnonzero(table[column] == "")
+        if len(nameless):
+            raise InputError(str(path), 0, f"row {nameless[0] + 1}: {column}: expected a name, found nothing")
     try:
         return from_points(table["entity"], table["metric"], table["time"], table["value"])
     except ValueError as error:

@@ -19,7 +19,7 @@ from aiops.diagnose.graph import Graph, with_named_edges
 from aiops.diagnose.judge import judge, noticed
 from aiops.diagnose.meaning import Role
 from aiops.diagnose.onset import turned, window_of
-from aiops.diagnose.panel import Panel
+from aiops.diagnose.panel import Panel, sound
 from aiops.diagnose.rank import Suspect, suspects
 from aiops.diagnose.report import Hypothesis, Report
 from aiops.diagnose.resources import Claim
@@ -37,7 +37,7 @@ TELLING_Z = 2.0
 def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Report:
     """Diagnose what was noticed at `at` on `sli` (`entity:metric`, or None for 'anything').
 
-    UserError where the SLI names no series or the data do not reach `at`.
+    UserError where the SLI names no series, the data do not reach `at`, or the panel has no times in order.
     """
     return investigate(panel, graph, at, sli).report
 
@@ -45,6 +45,7 @@ def analyse(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Re
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # NaN and infinity stand for 'unknown' and are dealt with
 def investigate(panel: Panel, graph: Graph, at: float, sli: str | None = None) -> Analysis:
     """As `analyse`, with the facts behind the report."""
+    panel = sound(panel)
     first, last = float(panel.times[0]), float(panel.times[-1])
     if not first - panel.step_s / 2 <= at <= last + LATE_S:
         raise UserError(f"expected a time from {first:.0f} to {last:.0f}, where the data are, found {at:.0f}")

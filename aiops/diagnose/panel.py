@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aiops.errors import UserError
 from aiops.metrics import CATALOGUE, Kind
 from aiops.model import Floats
 
@@ -43,6 +44,17 @@ class Panel:
         """Without columns later than `at`."""
         keep = self.times <= at
         return replace(self, times=self.times[keep], values=self.values[:, keep])
+
+
+def sound(panel: Panel) -> Panel:
+    """The panel as statistics need it: infinite values are missing. UserError where it has no time or no order."""
+    times = panel.times
+    if not len(times) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise UserError("expected a panel with at least one time, and times that ascend")
+    if not (np.isfinite(panel.step_s) and panel.step_s > 0):
+        raise UserError(f"expected a step of more than 0 s, found {panel.step_s:g}")
+    endless = np.isinf(panel.values)
+    return replace(panel, values=np.where(endless, np.nan, panel.values)) if endless.any() else panel
 
 
 def from_points(entities: NDArray[np.object_], metrics: NDArray[np.object_], times: Floats, values: Floats) -> Panel:

@@ -118,6 +118,7 @@ def test_odd_data_gets_an_answer_with_low_confidence(
 
 WRONG = [
     ("no value at all", "time,entity,metric,value\n1,a,m,\n", (), "at least one finite value"),
+    ("a row without a name", "time,entity,metric,value\n1,a,m,1\n2,,m,1\n", (), "row 2: entity: expected a name"),
     ("no rows", "time,entity,metric,value\n", (), "at least one"),
     ("a column is missing", "time,entity,value\n1,a,2\n", (), "metric"),
     ("no number", "time,entity,metric,value\n1,a,m,much\n", (), "much"),

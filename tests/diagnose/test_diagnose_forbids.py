@@ -124,6 +124,7 @@ def test_the_onset_is_the_leap_and_not_the_drift_before_it() -> None:
     [
         ((0.5, 0.17), Cause.STRAGGLER, "one waits much less than the other: it is the late one"),
         ((0.5, 0.45), Cause.NET_CONTENTION, "both wait alike"),
+        ((0.5, 0.3), Cause.STRAGGLER, "they differ by more than half of what they share, and no link shows anything"),
     ],
 )
 def test_the_spread_of_the_waits_tells_a_late_rank_from_a_slow_network(

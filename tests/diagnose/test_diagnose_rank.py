@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from worlds import NOW, noise, panel, shifted
 from aiops.diagnose.analysis import analyse
 from aiops.diagnose.graph import Edge, Graph, link
 from aiops.diagnose.meaning import Role, Tag, meaning
-from aiops.diagnose.panel import from_points, rate
+from aiops.diagnose.panel import Panel, from_points, rate
 from aiops.errors import UserError
 from aiops.metrics import Bad, Side
 from aiops.model import Cause
@@ -111,7 +112,11 @@ def test_odd_input_gets_an_answer_with_every_entity(rows: dict, graph: Graph, sl
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))), min_size=8, max_size=8), min_size=1, max_size=4)
+    st.lists(
+        st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf])), min_size=8, max_size=8),
+        min_size=1,
+        max_size=4,
+    )
 )
 def test_any_numbers_give_finite_scores_in_order(values: list[list[float]]) -> None:
     names = [("a", "latency_seconds"), ("b", "cpu_usage"), ("c", "mystery"), ("d", "gpu_temperature_celsius")]
@@ -119,6 +124,24 @@ def test_any_numbers_give_finite_scores_in_order(values: list[list[float]]) -> N
     scores = [c.score for c in analyse(panel(rows), CHAIN, NOW).causes]
     assert np.isfinite(scores).all()
     assert scores == sorted(scores, reverse=True)
+
+
+SOUND = panel(latencies())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(replace(SOUND, times=np.empty(0), values=np.empty((4, 0))), id="no time"),
+        pytest.param(replace(SOUND, times=SOUND.times[::-1]), id="times that descend"),
+        pytest.param(replace(SOUND, times=np.full(120, NOW)), id="the same time over and over"),
+        pytest.param(replace(SOUND, times=np.r_[SOUND.times[:-1], np.nan]), id="a time that is no number"),
+        pytest.param(replace(SOUND, step_s=0.0), id="a step of nothing"),
+    ],
+)
+def test_a_panel_without_times_in_order_is_one_clear_line(broken: Panel) -> None:
+    with pytest.raises(UserError, match="expected"):
+        analyse(broken, CHAIN, NOW)
 
 
 @pytest.mark.parametrize(("at", "sli"), [(NOW - 1e6, None), (NOW + 1e6, None), (NOW, "a:nothing"), (NOW, "nonsense")])
