@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from aiops.drawing import LATE, Drawings
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
 from aiops.forecast.limits import companions, limited, limits_of
@@ -33,14 +34,8 @@ GROUP = 500
 FORESEEN_S = 3600.0
 """A forecast reaches half an hour ahead: an older one says nothing of now. A diagnosis, too, looks back for an hour."""
 
-PROPHET_GROUP = 8
-"""Series that one task fits Prophet to: a dozen seconds, so that a fit that hangs, or the deadline, costs few shapes."""
-
 LEARN_SERIES = 1250
 """Series that learning sees, evenly picked: with the fewest moments of each they fill `regression.MAX_ROWS`."""
-
-SCALED = frozenset({"service", "pool", "queue"})
-"""Labels of series that follow people's days and are scaled for."""
 
 RETRY_S = 3600.0
 """After a fit that failed or hung, this long until the next: it may cost the workers a whole timeout."""
@@ -51,6 +46,10 @@ RECENT_FORECAST_S = 900.0
 
 Model = bytes
 """A `Learnt`, pickled by the worker that made it: the daemon carries it unopened, else it would have scikit-learn in memory."""
+
+
+_Due = tuple[list[tuple[Any, ...]], list[tuple[Grid, ...]]]
+"""The task of learning, if it is time, and the groups of series that Prophet is due for."""
 
 
 class Shelf(SeriesStore, Records, Protocol):
@@ -64,8 +63,8 @@ class Refresher:
         self.shelf, self.plan = shelf, plan or Plan()
         self._executor: Executor = executor or Workers()
         self._learnt: Model | None = None
-        self._shapes: tuple[Shapes, Shapes] = ({}, {})
-        self._learn_at, self._trouble, self._undrawn = -np.inf, "", ""
+        self.drawings = Drawings(self.plan, RETRY_S)
+        self._learn_at, self._trouble = -np.inf, ""
         self._said: dict[int, Said] = {}
         self._accepted: frozenset[str] = frozenset()
         self._earlier: list[tuple[float, dict[str, Forecast]]] = []
@@ -100,14 +99,15 @@ class Refresher:
         if not panel:
             return ()
         groups = group(panel, GROUP)
-        due = self._due(panel)
-        if due and self._learnt is None:
-            self._adopt(self._run(due), panel)
-            due = []
+        end = panel[0].end
+        due: _Due = self._due(panel), self.drawings.due(panel, end)
+        if due[0] and self._learnt is None:
+            self._adopt(self._run(self._fitting(due)), due, end)
+            due = [], []
         if self._learnt is None:
             return plain(panel, self.plan, self._trouble)
-        results = self._run([*(self._saying(index, part) for index, part in enumerate(groups)), *due])
-        unheard = self._unheard(panel)
+        results = self._run([*(self._saying(index, part) for index, part in enumerate(groups)), *self._fitting(due)])
+        unheard = self.drawings.unheard(panel)
         made: list[Forecast] = []
         for index, (part, (judged, trouble)) in enumerate(zip(groups, results, strict=False)):
             if judged is None:
@@ -115,49 +115,39 @@ class Refresher:
             else:
                 self._said[index] = judged.said
                 made += (replace(f, model=f.model + unheard.get(f.target, "")) for f in judged.forecasts)
-        if due:
-            self._adopt(results[len(groups) :], panel)
+        self._adopt(results, due, end)
         return tuple(made)
-
-    def _unheard(self, panel: Sequence[Grid]) -> dict[str, str]:
-        """What the record of a series says for which Prophet was asked and has no shape."""
-        asked = prophet_series(panel, self.plan.prophet_series)
-        said = f"(without prophet: {self._undrawn or 'not fitted'})"
-        return {str(grid.key): said for grid in asked if grid.key not in self._shapes[0]}
 
     def _run(self, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Any, str]]:
         return self._executor.run(perform, tasks, self.plan.timeout_s)
 
     def _saying(self, index: int, part: Sequence[Grid]) -> tuple[Any, ...]:
         """The task of one group: with the shapes of its own series, not of all."""
-        now, earlier = ({g.key: shapes[g.key] for g in part if g.key in shapes} for shapes in self._shapes)
-        return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, (now, earlier), self._said.get(index)
+        return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, self.drawings.of(part), self._said.get(index)
 
     def _due(self, panel: Sequence[Grid]) -> list[tuple[Any, ...]]:
-        """The tasks of learning anew, none before it is time: the global model, and Prophet by itself, for that may hang."""
+        """The task of learning the global model anew, where it is time."""
         if panel[0].end < self._learn_at:
             return []
-        sample, shaped = tuple(panel[:: -(-len(panel) // LEARN_SERIES)]), prophet_series(panel, self.plan.prophet_series)
-        learning: tuple[Any, ...] = (learn_panel, sample, replace(self.plan.ask, series=len(panel)), self.plan.calendar)
-        return [learning, *((draw_shapes, part, *self._drawing(part)) for part in group(shaped, PROPHET_GROUP))]
+        sample = tuple(panel[:: -(-len(panel) // LEARN_SERIES)])
+        return [(learn_panel, sample, replace(self.plan.ask, series=len(panel)), self.plan.calendar)]
 
-    def _drawing(self, part: Sequence[Grid]) -> tuple[Ask, Calendar, Shapes]:
-        """How Prophet is fitted to a few series: from yesterday's shapes of theirs on."""
-        return self.plan.ask, self.plan.calendar, {g.key: self._shapes[0][g.key] for g in part if g.key in self._shapes[0]}
+    def _fitting(self, due: _Due) -> list[tuple[Any, ...]]:
+        """The tasks of what is due: Prophet's by themselves, for they may hang, from yesterday's shapes of their series on."""
+        learning, drawing = due
+        shared = self.plan.ask, self.plan.calendar
+        return [*learning, *((draw_shapes, part, *shared, self.drawings.of(part)[0]) for part in drawing)]
 
-    def _adopt(self, results: Sequence[tuple[Any, str]], panel: Sequence[Grid]) -> None:
+    def _adopt(self, results: Sequence[tuple[Any, str]], due: _Due, end: float) -> None:
         """What was learnt holds from the next forecast on; after a failure yesterday's is better than none."""
-        (learnt, self._trouble), *drawn = results
-        self._learnt = learnt or self._learnt
-        for shapes, _ in drawn:
-            if shapes is not None:
-                self._shapes = {**self._shapes[0], **shapes[0]}, {**self._shapes[1], **shapes[1]}
-        there = {grid.key for grid in panel}
-        now, earlier = ({key: shape for key, shape in shapes.items() if key in there} for shapes in self._shapes)
-        self._shapes = now, earlier
-        self._undrawn = next((trouble for _, trouble in drawn if trouble), "")
-        failed = any(trouble for _, trouble in results)
-        self._learn_at = panel[0].end + (min(RETRY_S, self.plan.refit_s) if failed else self.plan.refit_s)
+        learning, drawing = due
+        first = len(results) - len(drawing)
+        if learning:
+            learnt, self._trouble = results[first - 1]
+            self._learnt = learnt or self._learnt
+            self._learn_at = end + (min(RETRY_S, self.plan.refit_s) if self._trouble else self.plan.refit_s)
+        behind = any(trouble == LATE for _, trouble in results[:first])
+        self.drawings.adopt(drawing, results[first:], end, behind)
 
     @classmethod
     def from_settings(cls, shelf: Shelf, section: Mapping[str, Any], where: str) -> Refresher:
@@ -191,12 +181,6 @@ def say_group(
     """Forecast one group; runs in a worker."""
     learnt = replace(opened(model), shapes=shapes[0], earlier_shapes=shapes[1])
     return say(panel, ask, calendar, learnt, said)
-
-
-def prophet_series(panel: Sequence[Grid], most: int) -> tuple[Grid, ...]:
-    """The series that Prophet earns its cost on, at most so many: demand of services, pools and queues, not devices."""
-    scaled = [grid for grid in panel if any(name in SCALED for name, _ in grid.key.labels)]
-    return tuple(scaled[:most])
 
 
 def opened(model: Model) -> Learnt:

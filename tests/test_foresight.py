@@ -147,5 +147,5 @@ def test_a_known_event_raises_what_is_foreseen_for_it_and_a_silent_series_gets_n
     (known,), after = foreseen({"events": sales})
     assert known.target == plain.target == str(LOAD)
     ahead = NOW + 300.0 * np.arange(1, 7)
-    assert (after._shapes[0][LOAD].at(ahead) - before._shapes[0][LOAD].at(ahead)).min() > 50
+    assert (after.drawings.shapes[0][LOAD].at(ahead) - before.drawings.shapes[0][LOAD].at(ahead)).min() > 50
     assert known.at_quantile(0.9)[-1] != plain.at_quantile(0.9)[-1]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aiops import refresh
+from aiops import drawing, refresh
 from aiops.forecast import live, regression
 from aiops.forecast.experts import PROPHET
 from aiops.forecast.gate import NO_SKILL
@@ -204,18 +204,48 @@ def test_prophet_is_asked_for_services_only_and_where_it_fails_the_record_says_s
 
 def test_one_service_that_prophet_fails_on_costs_the_others_nothing_and_one_that_left_is_forgotten(monkeypatch, small_trees):
     bad, drawn = SeriesKey.of("requests", service="odd"), refresh.draw_shapes
-    monkeypatch.setattr(refresh, "PROPHET_GROUP", 1)
+    monkeypatch.setattr(drawing, "PROPHET_GROUP", 1)
     monkeypatch.setattr(refresh, "draw_shapes", lambda panel, *task: crash() if panel[0].key == bad else drawn(panel, *task))
     shelf = Shelf(wave(), wave(bad, seed=1))
     refresher = Refresher(shelf, replace(PLAN, prophet_series=5), executor=Walled())
     made = {one.target: one.model for one in refresher.forecasts(NOW, ASKS)}
     assert made[str(bad)].endswith("(without prophet: fit failed: RuntimeError)")
     assert "without prophet" not in made[str(KEY)]
-    assert set(refresher._shapes[0]) == {KEY}
+    assert set(refresher.drawings.shapes[0]) == {KEY}
     shelf.series = (wave(bad, seed=1),)
     refresher.past = type(refresher.past)(shelf, refresher.plan)
     refresher.forecasts(NOW + 90_000, ASKS)
-    assert refresher._shapes == ({}, {})
+    assert refresher.drawings.shapes == ({}, {})
+
+
+class Slow(Here):
+    """One worker whose deadline passes at the task that fits `stuck`: that one and all behind it are late."""
+
+    def __init__(self, stuck):
+        super().__init__()
+        self.stuck = stuck
+
+    def run(self, work, tasks, timeout_s):
+        self.done.append([task[0].__name__ if len(task) < 5 else task[1][0].key.label("service") for task in tasks])
+        results, late = [], False
+        for task in tasks:
+            late = late or task[1][0].key == self.stuck
+            results.append((None, "fit timed out") if late else (work(*task), ""))
+        return results
+
+
+def test_what_prophet_was_late_with_is_tried_next_and_what_hung_after_an_hour_while_nothing_is_learnt_anew(
+    monkeypatch, small_trees
+):
+    monkeypatch.setattr(drawing, "PROPHET_GROUP", 1)
+    keys = [SeriesKey.of("requests", service=name) for name in ("a", "b", "c", "d")]
+    slow = Slow(keys[1])
+    refresher = Refresher(Shelf(*(wave(key) for key in keys)), replace(PLAN, prophet_series=9), executor=slow)
+    for later in (0, 300, 600, 3900):
+        made = refresher.forecasts(NOW + later, ASKS)
+    fits = [[task for task in run if task != "say_group"] for run in slow.done]
+    assert fits == [["learn_panel", "a", "b", "c", "d"], ["c", "d"], [], [], ["b"]]
+    assert [one.model.endswith("(without prophet: fit timed out)") for one in made] == [False, True, False, False]
 
 
 def test_prophets_shapes_start_from_yesterdays_and_speak_beside_the_others(monkeypatch, small_trees):
