@@ -87,6 +87,28 @@ def test_a_repeat_does_not_let_go_what_a_person_requeued_and_holds(tmp_path: Pat
     assert slurm.apply(admit(STOP["migrate"], id="a1"), 3000.0).outcome is Outcome.STALE and fake.wrote == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"admin_comment": "aiops=a1@0"}, "the move was ended, only its answer was lost: the hold that is there is a person's"),
+        ({"admin_comment": MOVES, "RestartCnt": "2"}, "stopped once more since, by others"),
+    ],
+)
+def test_a_repeat_goes_on_with_nothing_but_its_own_half_move(tmp_path: Path, changes: dict[str, str], why: str) -> None:
+    fake = Fake({**HELD, **changes})
+    slurm = backend(fake, tmp_path, 900.0)
+    assert slurm.probe(admit(STOP["migrate"], id="a1"), 3000.0) is Effect.ABSENT
+    assert slurm.apply(admit(STOP["migrate"], id="a1"), 3000.0).outcome is Outcome.STALE and fake.wrote == [], why
+
+
+def test_a_whole_move_leaves_no_mark_of_a_half_one(tmp_path: Path) -> None:
+    fake = Fake({**RUN, "State": "FAILED", "exit_code": "15"})
+    slurm = backend(fake, tmp_path, 500.0)
+    assert slurm.apply(admit(STOP["migrate"], id="a1"), 3000.0).outcome is Outcome.DONE
+    assert any("aiops-moves=0:gpu3" in text for text in fake.wrote), "it was there while the run was held"
+    assert fake.job is not None and fake.job["admin_comment"] == "aiops=a1@0"
+
+
 def test_a_repeat_pins_no_run_to_nodes_that_went_out_of_service(tmp_path: Path) -> None:
     fake = Fake({**HELD, "admin_comment": marks.moves("aiops=a1@0", 0, ("gpu3",))}, nodes=("gpu1", "gpu2"))
     slurm = backend(fake, tmp_path, None)
