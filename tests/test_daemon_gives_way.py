@@ -37,13 +37,14 @@ class Pair:
         return Daemon(Settings(), cast(Parts, parts), self.clock)
 
     def pass_time(self, seconds: float) -> list[str]:
-        """Who leads at each second; both renew and run a cycle at each."""
+        """Who leads at each second; at each, first `a` renews, then `b`, then both run a cycle."""
         told = []
         for _ in range(int(seconds)):
             self.clock.advance(1.0)
-            for name in ("a", "b"):
-                self.leads[name].renew()
-                self.daemons[name].cycle()
+            for leadership in self.leads.values():
+                leadership.renew()
+            for daemon in self.daemons.values():
+                daemon.cycle()
             told.append("".join(name for name in ("a", "b") if self.leads[name].leads()))
         return told
 

@@ -34,6 +34,7 @@ class Proxy:
         self._open = threading.Event()
         self._open.set()
         self._ended = False
+        self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -53,7 +54,8 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended = True
+        with self._lock:
+            self._ended = True
         self._open.set()
         for one in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
@@ -69,14 +71,10 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        self._sockets.append(client)
-        self._open.wait()
-        try:
-            server = self._connected()
-        except OSError:
+        server = self._connected() if self._kept(client) and self._open.wait() else None
+        if server is None or not self._kept(server):
             client.close()
             return
-        self._sockets.append(server)
         back = threading.Thread(target=self._pump, args=(server, client, False), daemon=True)
         back.start()
         self._pump(client, server, True)
@@ -84,11 +82,23 @@ class Proxy:
         client.close()
         server.close()
 
-    def _connected(self) -> socket.socket:
-        if isinstance(self._to, int):
-            return socket.create_connection(("127.0.0.1", self._to))
-        one = socket.socket(socket.AF_UNIX)
-        one.connect(str(self._to))
+    def _kept(self, one: socket.socket) -> bool:
+        """Whether it will be closed at the end; where that has come already, it is closed now."""
+        with self._lock:
+            if self._ended:
+                one.close()
+            else:
+                self._sockets.append(one)
+            return not self._ended
+
+    def _connected(self) -> socket.socket | None:
+        family, to = (socket.AF_INET, ("127.0.0.1", self._to)) if isinstance(self._to, int) else (socket.AF_UNIX, str(self._to))
+        one = socket.socket(family)
+        try:
+            one.connect(to)
+        except OSError:
+            one.close()
+            return None
         return one
 
     def _pump(self, source: socket.socket, sink: socket.socket, noted: bool) -> None:
