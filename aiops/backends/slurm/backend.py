@@ -39,7 +39,7 @@ from aiops.action import (
 from aiops.backends.journal import Journal
 from aiops.backends.slurm import evidence, finishing, marks, picture, preconditions, restart, tokens
 from aiops.backends.slurm.checkpoints import Checkpoints
-from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, system
+from aiops.backends.slurm.commands import Commands, Lost, Refused, Run, environment, system
 from aiops.backends.slurm.declare import SlurmSettings, read
 from aiops.backends.slurm.effects import Effects
 from aiops.backends.slurm.preconditions import SUPPORTS, HoldAction, JobAction, LinkAction, NodeAction, Slurms, View
@@ -50,7 +50,11 @@ from aiops.model import Checkpoint, Cluster, JobState
 
 _PATIENCE_S = 2.0  # for hashing a checkpoint, at the moment that it is needed
 _CHECKED = NodeAction | HoldAction | LinkAction
-"""Actions whose effect is looked for once more before they are called done; those on runs look for it on their way."""
+"""Actions whose effect is looked for before the answer is believed; those on runs look for it on their way.
+
+A `State=RESUME` that slurmctld refuses ("Invalid node state specified") because the node has not registered since a restart has
+cleared the drain already: seen in the trials.
+"""
 _ONCE = frozenset({"request_checkpoint", "preempt", "migrate", "requeue", "hold_capacity"})
 """Actions that are over once done: a later state of their target does not undo them."""
 
@@ -73,7 +77,7 @@ class SlurmBackend:
         self._lock = threading.RLock()
         self._uid = os.geteuid() if uid is None else uid
         self._failpoint = failpoint
-        self._commands = Commands(run or system(_environment(settings)), settings.timeout, self._token)
+        self._commands = Commands(run or system(environment(settings.conf)), settings.timeout, self._token)
         self._query = Query(self._commands, settings)
         self._checkpoints = Checkpoints(self._commands, settings)
         self._journal = Journal(settings.state_dir / "effects.jsonl")
@@ -175,13 +179,20 @@ class SlurmBackend:
         except Refused as error:
             if self._forgotten(admission, action, view.now):
                 return Outcome.UNKNOWN, f"slurmctld was restarted meanwhile ({error})"
+            if self._seen(admission, action, view):
+                return Outcome.UNKNOWN, f"slurmctld said no ({error}), and it is there"
             return (Outcome.STALE if _moved(str(error)) else Outcome.FAILED), str(error)
-        looks = isinstance(action, _CHECKED)
-        if looks and not evidence.present(action, admission.id, self._view(action, admission.id, view.now)):
+        if self._seen(admission, action, view) is False:
             return Outcome.UNKNOWN, "slurmctld said yes, and it is not there"
         self._failpoint("before_done")
         self._journal.write(admission.id, "done", row)
         return Outcome.DONE, detail
+
+    def _seen(self, admission: Admission, action: Slurms, before: View) -> bool | None:
+        """Whether the effect on a node or a reservation is there after the answer; None for the other kinds."""
+        if not isinstance(action, _CHECKED):
+            return None
+        return evidence.present(action, admission.id, self._view(action, admission.id, before.now))
 
     def _forgotten(self, admission: Admission, action: Slurms, now: float) -> bool:
         """True where it was refused only because slurmctld, restarted since, has forgotten what it was told: look again."""
@@ -278,14 +289,6 @@ def _around(action: Slurms) -> tuple[str, ...]:
             return ("partitions",)
         case _:
             return ()
-
-
-def _environment(settings: SlurmSettings) -> dict[str, str]:
-    """Nothing of ours but what Slurm's programs need; times as Unix seconds, messages in English."""
-    conf = {"SLURM_CONF": str(settings.conf)} if settings.conf else {}
-    kept = {key: os.environ[key] for key in ("SLURM_CONF", "SLURM_JWT") if key in os.environ}
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    return {"PATH": path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", **kept, **conf}
 
 
 def _moved(text: str) -> bool:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiops.errors import AiopsError, Temporary
 
@@ -47,6 +49,14 @@ class Answer:
 
 Run = Callable[[Sequence[str], float, Mapping[str, str]], Answer]
 """Runs an argument list for at most so many seconds, with more environment; TimeoutExpired or OSError without an answer."""
+
+
+def environment(conf: Path | None) -> dict[str, str]:
+    """Nothing of ours but what Slurm's programs need; times as Unix seconds, messages in English."""
+    told = {"SLURM_CONF": str(conf)} if conf else {}
+    kept = {key: os.environ[key] for key in ("SLURM_CONF", "SLURM_JWT") if key in os.environ}
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    return {"PATH": path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", **kept, **told}
 
 
 def system(environment: dict[str, str]) -> Run:

@@ -14,7 +14,7 @@ from slurm_stage import NOT_SLURM_USER, SlurmStage
 from test_slurm_faults import until_told, wish
 from test_slurm_listing import answer
 
-from aiops.action import Action, Effect, Migrate, Outcome, Preempt
+from aiops.action import Action, Effect, Migrate, Outcome, Preempt, Uncordon
 from aiops.backends.slurm import SlurmBackend
 from aiops.backends.slurm.commands import Answer
 from aiops.model import NodeState
@@ -258,6 +258,30 @@ def test_a_real_slurmctld_that_forgot_the_requeue_is_told_again(fragile: SlurmSt
     after = slurm.server.wait_state(job.id, "PENDING" if kind == "preempt" else "RUNNING")
     assert after["Restarts"] == "1"
     assert slurm.backend.apply(admit(action), slurm.now()).outcome is Outcome.ALREADY
+
+
+@pytest.mark.real
+def test_a_resume_of_a_node_that_slurm_refuses_and_does_is_no_failure(fragile: SlurmStage) -> None:
+    """Of one that has not registered since slurmctld was restarted: "Invalid node state specified", and its drain is gone."""
+    slurm, path = fragile, fragile.server.s / "state/node_state"
+    slurm.server.run(
+        "scontrol", "update", "NodeName=gpu3", "State=DRAIN", "Reason=x (aiops cordon a0)", "Comment=word-to-be-saved"
+    )
+    wait_for(lambda: path.exists() and b"word-to-be-saved" in path.read_bytes(), "saved state", 30.0)
+    node = next(node for node in slurm.observe().nodes if node.name == "gpu3")
+    wish = Uncordon(node=node.name, uid=node.uid)
+
+    def restarts(argv: Sequence[str]) -> None:
+        if "State=RESUME" in argv:
+            slurm.before = lambda argv: None
+            slurm.server.kill_controller()
+            slurm.server.start_controller()
+
+    slurm.before = restarts
+    first = slurm.backend.apply(admit(wish), slurm.now())
+    assert first.outcome in (Outcome.UNKNOWN, Outcome.DONE), f"{first}; DONE only where its slurmd was faster than we"
+    assert slurm.backend.probe(admit(wish), slurm.now()) is Effect.PRESENT
+    assert slurm.backend.apply(admit(wish), slurm.now()).outcome is Outcome.ALREADY
 
 
 def sleepers(server: SlurmServer, job: str) -> list[int]:
