@@ -139,6 +139,6 @@ def cut(pair: Pair, old: Cabled, new: Cabled, cable: Proxy, due: tuple[float, in
 
 
 def stands_by(side: Cabled) -> bool:
-    """Whether its newest word about the lead is that it has none."""
+    """Whether its newest word about the lead is that it has none; that changes once, whatever the reason for it becomes."""
     told = [line for line in side.daemons.log(side.name).splitlines() if '"event": "leadership"' in line]
-    return bool(told) and orjson.loads(told[-1])["epoch"] is None and not orjson.loads(told[-1])["trouble"]
+    return bool(told) and orjson.loads(told[-1])["epoch"] is None
