@@ -91,6 +91,14 @@ def test_what_is_not_there_is_a_404_problem(house: House, path: str) -> None:
     assert (answer.status_code, answer.json()["status"]) == (404, 404)
 
 
+def test_a_counters_forecast_is_found_under_the_counters_own_name(house: House) -> None:
+    house.store.made.append(forecast('requests_per_s{service="chat"}', NOW - 60, 7.0))
+    for route in ("one", "history"):
+        found = Client(house).get(f"/api/v1/forecasts/{route}?target=requests_total%7Bservice%3D%22chat%22%7D").json()
+        assert found["target"] == 'requests_per_s{service="chat"}'
+        assert route == "one" or found["total"] == 1
+
+
 def test_a_method_that_is_not_there_is_a_405_problem(house: House) -> None:
     assert Client(house).send("DELETE", "/api/v1/orders", None, **{"X-Aiops-Request": "1"}).status_code == 405
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from aiops.api import page
 from aiops.api.problem import missing
 from aiops.api.view import Seen, View, answer
-from aiops.model import Forecast
+from aiops.model import Forecast, SeriesKey
+from aiops.past import foreseen_as
 
 router = APIRouter(prefix="/api/v1/forecasts", tags=["forecasts"], dependencies=[Depends(page.only_known)])
 Target = Annotated[str, Query(min_length=1, max_length=2048)]
@@ -44,6 +45,7 @@ async def history(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
     """The newest `limit` forecasts of a target that were made in [since, until] (default: the last day), oldest first."""
+    target = foreseen_name(target)
     end = view.clock.now() if until is None else until
     made = await view.read(view.store.forecast_history, target, end - 86400.0 if since is None else since, end)
     return answer({"target": target, "items": [summary(f, end) | band(f) for f in made[-limit:]], "total": len(made)})
@@ -51,10 +53,19 @@ async def history(
 
 async def find(view: View, target: str) -> Forecast:
     """The newest forecast of `target`, or a 404 problem."""
+    name = foreseen_name(target)
     for forecast in await view.read(view.store.forecasts, 0.0):
-        if forecast.target == target:
+        if forecast.target == name:
             return forecast
-    raise missing("forecast target", target)
+    raise missing("forecast target", name)
+
+
+def foreseen_name(target: str) -> str:
+    """The target's own name; of a counter, whose rate is what is forecast, that of its rate (`..._per_s`)."""
+    try:
+        return str(foreseen_as(SeriesKey.parse(target)))
+    except ValueError:
+        return target
 
 
 def summary(forecast: Forecast, now: float) -> dict[str, Any]:
