@@ -77,11 +77,13 @@ def _rises(facts: Facts, role: Role) -> dict[int, float]:
 def uneven_work(facts: Facts, around: frozenset[str]) -> int | None:
     """The row by which a rank has more to do per step than before while others have not; None where it has not.
 
-    Samples say it best; of a rank that counts none, the bytes that its GPU takes in.
+    Samples say it best; of a rank that counts none, the bytes that its GPU takes in. A batch size in force that is as it was
+    forbids it: a few steps between two readings are counted one too many easily.
     """
     for role in (Role.SAMPLES, Role.INPUT):
         mine = facts.rows(role, around)
-        more = [row for row in mine if facts.rose(row, MORE)]
+        as_before = {facts.entity(row) for row in mine if "batch_size" in facts.rich.panel.metrics[row] and not facts.rose(row)}
+        more = [row for row in mine if facts.rose(row, MORE) and facts.entity(row) not in as_before]
         if more and not all(facts.rose(row, MORE) for row in facts.rows(role)):
             return more[0]
         if mine:

@@ -75,22 +75,18 @@ def _load_claim(facts: Facts, split: Split) -> Claim | None:
 
 
 def _wait_claims(facts: Facts, split: Split, data: bool, compute: bool) -> list[Claim | None]:
-    """Waiting for each other: what all ranks share is the network's, the spread is for the rank that waits least.
-
-    A network that shows nothing itself is named only where all wait for it alike.
-    """
-    marked = bool(hurting(facts, NETWORK, facts.scope))
+    """Waiting for each other: what all ranks share is the network's, the spread is for the rank that waits least."""
     waits = split.comm
     need, least = MATTERS * split.extra_s, min(waits.values(), default=0.0)
     spread = max(waits.values(), default=0.0) - least
-    if len(waits) > 1 and not data and not compute and spread >= max(need, least if marked else ALIKE * least):
+    if len(waits) > 1 and not data and not compute and spread >= max(need, least):
         late = min(waits, key=lambda row: waits[row])  # its own computing is not measured, but all wait for it
         return [_rank_claim(facts, late, spread / split.extra_s)]
     own = max((s for s in (*split.data.values(), *split.compute.values()) if s >= need), default=0.0)
     if least >= need and own < ALIKE * least:
         return [net_claim(facts, least / split.extra_s)]
     left = min(least, split.extra_s - own)  # what a slow rank makes the others wait, it does not wait itself
-    if left >= need and marked:
+    if left >= need and hurting(facts, NETWORK, facts.scope):
         return [net_claim(facts, left / split.extra_s)]
     return []
 
