@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from aiops import plugins
+from aiops.action import Mode
 from aiops.clock import Clock
 from aiops.decide.limits import Limits
 from aiops.errors import ConfigError, UserError
@@ -94,12 +95,23 @@ def check(settings: Settings, where: str) -> list[str]:
     lines = [f"cluster {settings.cluster}, data in {settings.data_dir}"]
     for group, named in sections(settings).items():
         for name, section in named.items():
-            plugins.load(group, name, section, where)
+            built = plugins.load(group, name, section, where)
+            for other in getattr(built, "beside", ()) if group == "policies" else ():
+                _beside(settings, where, name, other)
             mode = f" ({settings.policies[name].mode.value})" if group == "policies" else ""
             lines.append(f"{group} {name}{mode}: ok")
-    Limits.from_settings(settings.limits, where)
+    for name in Limits.from_settings(settings.limits, where).scopes:
+        if name not in settings.policies:  # a misspelt policy would go without its bounds
+            raise ConfigError(where, f"limits.scopes.{name}", f"expected a policy: {', '.join(settings.policies)}")
     Foresight.from_settings(settings.forecast, where)
     return lines + [f"receiver {name}: ok" for name in notifiers(settings, where)]
+
+
+def _beside(settings: Settings, where: str, name: str, other: str) -> None:
+    """Refuse a policy that acts without the one that it may not act without."""
+    acts = {policy for policy, own in settings.policies.items() if own.mode is Mode.ACT}
+    if name in acts and other not in acts:
+        raise ConfigError(where, f"policies.{name}.mode", f"expected policies.{other}.mode: act beside it, which does not act")
 
 
 @contextmanager

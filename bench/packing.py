@@ -1,7 +1,8 @@
 """A genetic algorithm and a particle swarm on the lending problem of policies/lending.py: what CP-SAT is measured against.
 
 Both search over orders of the waiting jobs (random keys) and decode an order as the policy's own greedy placement would: best
-fit on the fullest node that has room, on the lender with the least idle that suffices. Same instance, same CPU seconds.
+fit on the fullest node that has room, whole empty nodes for a larger job, on the lender with the least idle that suffices. Same
+instance, same CPU seconds. `bound` is what no plan can be worth more than.
 """
 
 from __future__ import annotations
@@ -20,25 +21,36 @@ Decode = Callable[[np.ndarray], int]
 
 
 def decoder(problem: Problem) -> Decode:
-    """A function from random keys (n,) to the worth of the loans that the order gives. One-node jobs only."""
-    gpus = [job.gpus for job in problem.jobs]
-    worth = [problem.worth(job) for job in problem.jobs]
-    room = np.array(list(problem.floor.free.values()))
-    shares = np.array(list(problem.idle.values()), dtype=float)
+    """A function from random keys (n,) to the worth of the loans that the order gives; larger jobs take nodes of equal size."""
+    names, size = list(problem.floor.free), max(len(node.gpus) for node in problem.floor.nodes.values())
+    kinds = {job.gpu_type: np.array([name in problem.floor.of_type(job.gpu_type) for name in names]) for job in problem.jobs}
+    asked = [(job.gpus, kinds[job.gpu_type], problem.worth(job)) for job in problem.jobs]
+    room, shares = np.array([problem.floor.free[name] for name in names]), np.array(list(problem.idle.values()), dtype=float)
 
     def decode(keys: np.ndarray) -> int:
         free, idle, total = room.copy(), shares.copy(), 0
-        for i in np.argsort(keys, kind="stable"):
-            nodes = np.where(free >= gpus[i], free, np.inf)
-            lenders = np.where(idle >= gpus[i], idle, np.inf)
-            node, lender = int(nodes.argmin()), int(lenders.argmin())
-            if np.isfinite(nodes[node]) and np.isfinite(lenders[lender]):
-                free[node] -= gpus[i]
-                idle[lender] -= gpus[i]
-                total += worth[i]
+        for gpus, fits, worth in (asked[i] for i in np.argsort(keys, kind="stable")):
+            lenders = np.where(idle >= gpus, idle, np.inf)
+            lender, each = int(lenders.argmin()), min(gpus, size)
+            nodes = np.where(fits & (free >= each), free, np.inf)
+            chosen = [int(nodes.argmin())] if gpus <= size else np.flatnonzero(np.isfinite(nodes))[: -(-gpus // size)]
+            if not np.isfinite(lenders[lender]) or len(chosen) < -(-gpus // size) or not np.isfinite(nodes[chosen]).all():
+                continue
+            free[chosen] -= each
+            idle[lender] -= gpus
+            total += worth
         return total
 
     return decode
+
+
+def bound(problem: Problem) -> float:
+    """What no plan can be worth more than: jobs cut to pieces, all idle shares one share, all nodes one node."""
+    left, total = float(min(sum(problem.idle.values()), sum(problem.floor.free.values()))), 0.0
+    for job in sorted(problem.jobs, key=lambda job: -problem.worth(job) / job.gpus):
+        part = min(1.0, left / job.gpus)
+        total, left = total + part * problem.worth(job), left - part * job.gpus
+    return total
 
 
 def genetic(problem: Problem, seconds: float, seed: int) -> int:

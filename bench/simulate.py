@@ -5,8 +5,8 @@
 Every run sees the same arrivals, nodes and cold starts. Request traces are looked for in `../shared/data`; each is scaled to
 a mean of 100 requests/s and one replica carries 100 / 12 of them at its target (70 % of its capacity), so that shapes and not
 sizes differ. An hour-long trace is repeated under a daily wave. Figures are means over the seeds; a table tells whom it beats
-where. A stalled volume under a service tells whether GPUs are added that would not help. `--quick` runs half a day of a
-synthetic load and the stall.
+where. A stalled volume under a service tells whether GPUs are added that would not help. `--bound` runs nothing but who knows
+the rate and not the noise, beside the oracle. `--quick` runs half a day of a synthetic load and the stall.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import pandas as pd
 
 from aiops.logs import quiet
 from aiops.sim.baselines.catalogue import BASELINES
-from aiops.sim.cluster.drive import run_policies
-from aiops.sim.cluster.report import simulate, stage_of
+from aiops.sim.baselines.rate import KnownRate
+from aiops.sim.cluster.drive import Stage, run_policies, run_scalers
+from aiops.sim.cluster.report import simulate, stage_of, told
 from aiops.sim.cluster.scenario import Scenario
 from aiops.workers import prepare_worker
 
@@ -38,9 +39,13 @@ WEB = {"latency": 0.2, "slo": 1.0, "cold_start": {"p50": 10, "p90": 10}}
 HISTORY_DAYS = 7.5
 
 
+def nothing(share: float) -> None:
+    """Progress that nobody watches."""
+
+
 @contextmanager
 def silent(what: str) -> Iterator[Any]:
-    yield lambda share: None
+    yield nothing
 
 
 def scenario(name: str, kind: dict[str, Any], days: float, **more: Any) -> Scenario:
@@ -69,6 +74,9 @@ def tiled(path: str) -> pd.Series:
     return pd.Series(minutes[at % len(minutes)] * (1 - 0.5 * np.cos(2 * np.pi * (at / 1440 - 0.125))), index=60 * at)
 
 
+SPARES = (0.0, 1.5, 3.0, 4.5)
+"""Roots of the load that are kept free for chance."""
+
 TRACES: dict[str, Any] = {
     "nasa": (nasa, WEB),
     "servegen m-small": (lambda: servegen("m-small"), LLM),
@@ -80,6 +88,11 @@ TRACES: dict[str, Any] = {
 
 def on_trace(name: str, days: float, seed: int) -> dict[str, Any]:
     """The report of one trace: its first days are history, the next ones are simulated."""
+    return simulate(stage_on(name, days, seed), tuple(BASELINES), name, silent)
+
+
+def stage_on(name: str, days: float, seed: int) -> Stage:
+    """What every run on one trace shares."""
     load, kind = TRACES[name]
     requests = load()
     step = float(np.median(np.diff(requests.index)))
@@ -89,8 +102,21 @@ def on_trace(name: str, days: float, seed: int) -> dict[str, Any]:
         kept = requests[requests.index < (HISTORY_DAYS + days) * 86400]
         frame = pd.DataFrame({"time": kept.index, "service": "s", "requests": kept.to_numpy()})
         frame.to_csv(path, index=False)
-        stage = stage_of(scenario(name, kind, days), path, seed)
-        return simulate(stage, tuple(BASELINES), name, silent)
+        return stage_of(scenario(name, kind, days), path, seed)
+
+
+def bounds(name: str, days: float, seed: int) -> list[dict[str, Any]]:
+    """SLO minutes and replica-hours over the oracle's of who knows the rate and not the noise, by the room kept for it."""
+    stage, rows = stage_on(name, days, seed), []
+    oracle = told(stage, run_scalers(stage, BASELINES["oracle"], nothing))
+    for spare in SPARES:
+        run = told(stage, run_scalers(stage, lambda rates, lead_s, spare=spare: KnownRate(rates, spare), nothing))  # type: ignore[misc]
+        beside = {"min": run["slo_violation_minutes"], "oracle min": oracle["slo_violation_minutes"]}
+        over = round(run["replica_hours"] / oracle["replica_hours"], 3)
+        rows.append(
+            figure(f"{name} seed {seed}: rate known, {spare:g} roots to spare, hours over the oracle's", over, "", 1.15, beside)
+        )
+    return rows
 
 
 def synthetic(seed: int) -> dict[str, Any]:
@@ -105,7 +131,7 @@ def speed(seed: int) -> float:
     shape = {"service": "s", "mean": MEAN_RATE, "daily": 0.6, "bursts_per_day": 12, "burst": 0.8, "burst_length": 900}
     stage = stage_of(scenario("speed", LLM, 0.25, history=3600, load=[shape]), None, seed)
     began = time.perf_counter()
-    run_policies(stage, (), "speed", lambda share: None)
+    run_policies(stage, (), "speed", nothing)
     return (stage.end - stage.start) / (time.perf_counter() - began)
 
 
@@ -204,6 +230,7 @@ def main() -> None:
     parser.add_argument("--trace", action="append", choices=list(TRACES))
     parser.add_argument("--days", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--bound", action="store_true")
     asked = parser.parse_args()
     quiet()
     prepare_worker()
@@ -213,6 +240,10 @@ def main() -> None:
         rows.extend(found)
         show(found)
 
+    if asked.bound:
+        for name in asked.trace or TRACES:
+            tell([row for seed in range(asked.seeds) for row in bounds(name, asked.days, seed)])
+        return
     tell([{**figure("speed on 100 nodes", round(speed(0)), "x", 1000, {}), "better": "higher"}])
     if not asked.trace:
         tell(stalled(0))

@@ -135,9 +135,18 @@ def _places(model: Any, problem: Problem, hint: Mapping[str, tuple[str, ...]]) -
         if all(size < job.gpus for size in sizes.values()):
             keys = problem.floor.blocks(job)
         keys.sort(key=lambda key, job=job: (problem.floor.mismatch(job, key[0]), free[key[0]], key))  # type: ignore[misc]
-        kept = [*keys[:most], hint[job.id]] if job.id in hint else keys[:most]
+        kept = [*_spread(keys, most, i), *([hint[job.id]] if job.id in hint else [])]
         places |= {(i, key): model.new_bool_var("") for key in dict.fromkeys(kept)}
     return places
+
+
+def _spread(keys: list[tuple[str, ...]], most: int, turn: int) -> list[tuple[str, ...]]:
+    """The closest half of `most` places and as many of the rest, others for each `turn`: not all are offered the same few."""
+    if len(keys) <= most:
+        return keys
+    near, far = keys[: most // 2], keys[most // 2 :]
+    step = -(-len(far) // (most - len(near)))
+    return near + far[turn % step :: step]
 
 
 def _bind(model: Any, problem: Problem, places: Places, lenders: Lenders) -> None:

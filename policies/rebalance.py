@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aiops.action import Action, Decision, EntryState, HoldCapacity, LendQueue, Migrate
+from aiops.action import Action, Decision, EntryState, HoldCapacity, LendQueue, Migrate, Mode
+from aiops.decide.request import mode_for
 from aiops.model import Cluster, HoldState, Job, Query
 from aiops.snapshot import Need, Snapshot
 from policies.handshake import Terms, proven, requests
@@ -56,6 +57,8 @@ class Rebalance:
 
     name: ClassVar[str] = "rebalance"
     every_s: ClassVar[float] = 300.0
+    beside: ClassVar[tuple[str, ...]] = ("reclaim",)
+    """Who has to act wherever this policy does: what is lent must come back."""
 
     def __init__(self, rule: Rule | None = None) -> None:
         self.rule = rule or Rule()
@@ -93,6 +96,9 @@ class Rebalance:
     def _lend(self, snapshot: Snapshot, floor: Floor) -> Iterator[Decision | str]:
         problem = self.problem(snapshot, floor)
         if not problem.jobs:
+            return
+        if mode_for(self.name, snapshot) is Mode.ACT and mode_for("reclaim", snapshot) is not Mode.ACT:
+            yield "nothing is lent: reclaim does not act, so nobody would take it back"
             return
         loans = plan(problem, self.rule.effort_s)
         for loan, by in loans:

@@ -157,6 +157,8 @@ def test_an_unreachable_database_is_refused(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("listen: {prot: 1}", ("listen.prot", "unknown key")),
+        ("policies: {rebalance: {mode: act}}", ("policies.rebalance.mode", "policies.reclaim.mode: act")),
+        ("limits: {scopes: {prescael: []}}", ("limits.scopes.prescael", "expected a policy: prescale")),
         ("policies: {nonsense: {}}", ("policies.nonsense", "expected one of")),
         ("collectors: {host: {unknown: 1}}", ("unknown",)),
         ("a: 1\na: 2", ("duplicate key",)),

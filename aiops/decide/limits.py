@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aiops.errors import ConfigError
 from aiops.settings import seconds
 
+KINDS = ("service", "pool", "node", "hold", "link", "gpu", "job")  # of targets, as `action.target` names them
 LONGEST_S = 86400.0  # the loop carries one day of history: a longer window or cooldown would end early
 
 
@@ -85,7 +87,7 @@ def _parsed(key: str, raw: Any) -> Any:
     if key in ("scopes", "oversubscription"):
         if not isinstance(raw, Mapping):
             raise ValueError("a mapping of names to values")
-        return {name: _names(value) if key == "scopes" else _number("times", value) for name, value in raw.items()}
+        return {name: _patterns(value) if key == "scopes" else _number("times", value) for name, value in raw.items()}
     return _number(key, raw)
 
 
@@ -93,6 +95,16 @@ def _names(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
         raise ValueError("a list of names")
     return tuple(raw)
+
+
+def _patterns(raw: Any) -> tuple[str, ...]:
+    """Patterns of targets; one that no target could match is a mistake, and only `*` says everything."""
+    patterns = _names(raw)
+    for one in patterns:
+        kind = one.partition("/")[0]
+        if one != "*" and ("/" not in one or not any(fnmatchcase(known, kind) for known in KINDS)):
+            raise ValueError(f"patterns like service/web*, of {', '.join(KINDS)}, or * for everything; found {one!r}")
+    return patterns
 
 
 def _number(key: str, raw: Any) -> float | int:

@@ -75,9 +75,14 @@ def plan_hash(action: Action) -> str:
 
 
 def mode_of(request: Request) -> Mode:
-    """How far the policy may go now: its setting, or the newest order `policy=mode`; what is not understood is OBSERVE."""
-    orders = [o.target.partition("=") for o in request.snapshot.orders if o.kind is OrderKind.SET_MODE]
-    ordered = [mode for policy, _, mode in orders if policy == request.decision.policy]
+    """How far the policy that decided may go now."""
+    return mode_for(request.decision.policy, request.snapshot)
+
+
+def mode_for(policy: str, snapshot: Snapshot) -> Mode:
+    """How far a policy may go now: its setting, or the newest order `policy=mode`; what is not understood is OBSERVE."""
+    orders = [o.target.partition("=") for o in snapshot.orders if o.kind is OrderKind.SET_MODE]
+    ordered = [mode for name, _, mode in orders if name == policy]
     if ordered:
         return Mode(ordered[-1]) if ordered[-1] in set(Mode) else Mode.OBSERVE
-    return request.snapshot.modes.get(request.decision.policy, Mode.OBSERVE)
+    return snapshot.modes.get(policy, Mode.OBSERVE)

@@ -425,6 +425,9 @@ def test_an_entry_that_was_not_probed_counts_as_unreadable() -> None:
         ({"cooldown_s": 600, "destructive_cooldown_s": 60}, "cooldown_s"),
         ({"window_s": "2d"}, "window_s"),
         ({"scopes": ["all"]}, "scopes"),
+        ({"scopes": {"prescale": ["web"]}}, "scopes"),
+        ({"scopes": {"prescale": ["services/web"]}}, "scopes"),
+        ({"idle_nodes_ratio": 0}, "idle_nodes_ratio"),
         ({"oversubscription": {"nic": 0}}, "oversubscription"),
     ],
 )

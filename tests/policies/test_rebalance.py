@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops.action import Admission, Decision, Deny, Entry, EntryState, HoldCapacity, LendQueue, Migrate, Mode, RequestCheckpoint
+from aiops.action import (
+    Admission,
+    Decision,
+    Deny,
+    Entry,
+    EntryState,
+    HoldCapacity,
+    LendQueue,
+    Migrate,
+    Mode,
+    Order,
+    OrderKind,
+    RequestCheckpoint,
+)
 from aiops.codec import encode
 from aiops.decide.core import decide
 from aiops.errors import ConfigError
@@ -91,6 +104,15 @@ def test_waiting_work_runs_on_what_another_queue_leaves_idle() -> None:
 )  # fmt: skip
 def test_what_must_not_be_lent_is_not(jobs: tuple[Job, ...], changes: dict[str, Any]) -> None:
     assert lent(seen(*jobs, **changes)) == []
+
+
+def test_nothing_is_lent_where_nobody_would_take_it_back() -> None:
+    waiting = seen(*FULL_A, queued("a3"))
+    acting = replace(waiting, modes={"rebalance": Mode.ACT, "reclaim": Mode.ADVISE})
+    assert answers(acting) == ["nothing is lent: reclaim does not act, so nobody would take it back"]
+    assert lent(replace(acting, modes={"rebalance": Mode.ACT, "reclaim": Mode.ACT})) == [("a3", "b", ("n2",))]
+    ordered = Order(id="1", at=NOW, by="ann", kind=OrderKind.SET_MODE, target="rebalance=act")
+    assert lent(replace(waiting, orders=(ordered,))) == [], "nor by order"
 
 
 def test_10_single_flight_no_new_plan_while_the_last_one_is_not_judged() -> None:

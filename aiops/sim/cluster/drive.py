@@ -24,7 +24,7 @@ from aiops.model import Floats, Forecast
 from aiops.ports import Policy
 from aiops.sim.baselines.catalogue import BASELINES
 from aiops.sim.baselines.nodes import ClusterAutoscaler, Group
-from aiops.sim.baselines.seen import Seen, ceil
+from aiops.sim.baselines.seen import Scaler, Seen, ceil
 from aiops.sim.cluster.backend import EPOCH, SCRAPE_S, SimBackend
 from aiops.sim.cluster.load import Loads
 from aiops.sim.cluster.scenario import Scenario
@@ -151,9 +151,14 @@ def _tick(stage: Stage, house: House, by: tuple[Sequence[Forecast], Run, Progres
 
 def run_baseline(stage: Stage, name: str, progress: Progress) -> Run:
     """One baseline on every service."""
+    return run_scalers(stage, BASELINES[name], progress)
+
+
+def run_scalers(stage: Stage, made: Callable[[Floats, int], Scaler], progress: Progress) -> Run:
+    """A fresh scaler per service, `made` from the load of the whole trace and the longest start-up."""
     run = Run(stage.world())
     lead_s = {spec.name: longest_start(spec.cold_start.p50, spec.cold_start.p90) for spec in stage.scenario.services}
-    scalers = {s.name: BASELINES[name](stage.loads.rates[s.name], lead_s[s.name]) for s in stage.scenario.services}
+    scalers = {s.name: made(stage.loads.rates[s.name], lead_s[s.name]) for s in stage.scenario.services}
     period, rates = next(iter(scalers.values())).period_s, stage.seen
     groups = {pool.name: ClusterAutoscaler() for pool in stage.scenario.pools if pool.elastic}
     ticks = set(range(stage.start, stage.end, period))

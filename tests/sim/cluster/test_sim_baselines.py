@@ -11,6 +11,7 @@ from aiops.sim.baselines.crane import Dsp, cost
 from aiops.sim.baselines.hpa import Hpa, desired
 from aiops.sim.baselines.kpa import Kpa
 from aiops.sim.baselines.oracle import Oracle
+from aiops.sim.baselines.rate import KnownRate
 from aiops.sim.baselines.seen import Seen
 
 DAY = 86400
@@ -164,6 +165,17 @@ def test_oracle_is_ready_before_the_load_and_no_earlier() -> None:
     # Then at second 900 the coming start-up needs nothing, and at 990 all ten are ordered
     assert oracle.target(seen(0, 1, rates=rates[:900])) == 1
     assert oracle.target(seen(0, 1, rates=rates[:990])) == 10
+
+
+def test_who_knows_the_rate_knows_this_minute_and_the_trend_and_not_the_next_minute() -> None:
+    # Given half an hour at 100 per second, of which one minute has 200
+    minutes = np.full(30, 100.0)
+    minutes[20] = 200.0
+    rates = np.repeat(minutes, 60)
+    # Then the minute before knows only that the quarter of an hour around it has 106.7 on average, and the minute itself all
+    assert [KnownRate(rates, 0.0).target(seen(0, rates=rates[: 60 * at])) for at in (5, 19, 20, 21)] == [10, 11, 20, 11]
+    # And who keeps three roots of it free has ceil((106.7 + 3 * 10.33) / 10)
+    assert KnownRate(rates, 3.0).target(seen(0, rates=rates[: 60 * 19])) == 14
 
 
 @given(st.lists(st.floats(0, 1000), min_size=70, max_size=90), st.integers(0, 30))
