@@ -84,6 +84,7 @@ class Bandwidth:
         looks = {
             link.name: self._look(snapshot, link, measured[link.name])
             for link in sorted(snapshot.cluster.links, key=lambda one: one.name)
+            if link.capacity_bytes_per_s > 0  # of one that carries nothing, nothing can be busy
         }
         bulky = tuple(job for job in snapshot.cluster.jobs if self._is_bulk(f"job/{job.id}"))
         bulk = replace(snapshot.cluster, jobs=bulky)  # few of thousands: only they are looked for on each of a thousand links
@@ -165,7 +166,7 @@ class Bandwidth:
         knob = next((knob for knob in job.knobs if knob.name == self.rule.knob), None)
         if knob is None or not job.compresses or job.task_class is not TaskClass.COMMUNICATION:
             return
-        mine = [looks[link.name] for link in links_of(snapshot.cluster, job)]
+        mine = [looks[link.name] for link in links_of(snapshot.cluster, job) if link.name in looks]
         busy = [look for look in mine if look.state == BUSY]
         high, low = (min(max(value, knob.least), knob.most) for value in (self.rule.compressed, self.rule.usual))
         if busy and knob.value < high:

@@ -115,7 +115,7 @@ def grow(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, ordered: int)
     held = promised(pool, snapshot.cluster, snapshot.reservations, snapshot.now + asked.lead_s)
     size, needed, why = room.gpus_per_node, 0, "demand is not known"
     if asked.now is not None:
-        needed = math.ceil((asked.now + ordered + held) / size)
+        needed = max(0, math.ceil((asked.now + ordered + held) / size))
         why = f"{asked.now + ordered:g} GPUs asked for and {held:g} promised need {needed} nodes of {size}"
     scattered = short(pool, snapshot.cluster, room)
     if scattered and room.usable + scattered > needed:

@@ -30,6 +30,9 @@ from policies.stalls import stalled
 SETTLE_S = 60.0
 """Beyond the start-up: one late cycle, one lost reply and its reading."""
 
+MOST = 1e9
+"""Replicas beyond anybody's bound."""
+
 RATIOS = (
     "tolerance_up", "tolerance_down", "tolerance_slo", "slo_share", "surge", "quantile", "min_coverage", "cause_confidence",
     "pool_quantile",
@@ -64,6 +67,10 @@ class Prescale:
         """One decision or one note per service, by name, and per pool that may be scaled."""
         ordered = Counter[str]()
         for service in sorted(snapshot.cluster.services, key=lambda service: service.name):
+            if service.min_replicas > service.max_replicas or not 0 < service.target < math.inf:
+                bounds = f"{service.min_replicas}..{service.max_replicas} replicas of {service.target:g} each"
+                yield f"{service.name}: {bounds} make no sense; stays at {service.replicas}"
+                continue
             answer = self._scale(snapshot, service, look(snapshot, service, self.rule, self.every_s))
             if isinstance(answer, Decision) and isinstance(answer.action, ScaleService):
                 more = max(0, answer.action.replicas - answer.action.was)
@@ -80,6 +87,8 @@ class Prescale:
                 target, max(math.floor(service.replicas * (1 + self.rule.grow_ratio)), service.replicas + self.rule.grow_by)
             )
         capped = "" if target == wanted else f", capped to {target} ({service.min_replicas}..{service.max_replicas})"
+        if target < service.replicas and (outlook.load is None or outlook.peak is None):
+            return f"{service.name}: {why}, not even what is beyond {service.max_replicas}; stays at {service.replicas}"
         if target == service.replicas:
             return f"{service.name}: {why}{capped}; stays at {target}"
         held = self._held(snapshot, service, outlook) if target > service.replicas else ""
@@ -118,21 +127,26 @@ def wish(service: Service, outlook: Outlook, rule: Rule) -> tuple[int, str]:
     now, right = service.replicas, outlook.right
     full = now * right
     if outlook.load is not None and outlook.likely is not None and not outlook.enough(outlook.likely, now):
-        needed = math.ceil(outlook.likely / outlook.hurried)
-        ahead = 0 if outlook.ahead is None else math.ceil(outlook.ahead / right)
+        needed = _ceil(outlook.likely / outlook.hurried)
+        ahead = 0 if outlook.ahead is None else _ceil(outlook.ahead / right)
         surge = f", which usually surges to {outlook.likely:.4g}," if outlook.likely > outlook.load else ""
         return max(needed, ahead), f"load {outlook.load:.4g}{surge} needs {needed} x {outlook.hurried:g}"
     if outlook.ahead is not None and not outlook.enough(outlook.ahead, now):
-        needed = math.ceil(outlook.ahead / right)
+        needed = _ceil(outlook.ahead / right)
         soon = f"{outlook.ahead:.4g} (P{100 * rule.quantile:.0f}) within {outlook.lead_s:.0f} s"
         return needed, f"{soon} needs {needed} x {right:g}"
     if outlook.load is None or outlook.peak is None:
         return now, "load is stale or missing: nothing is taken away"
     most = max(outlook.peak, outlook.later or 0.0)
-    needed = math.ceil(most / right)
+    needed = _ceil(most / right)
     if needed >= now or most >= full * (1 - rule.tolerance_down):
         return now, f"load {outlook.load:.4g} of {full:.4g} is within tolerance or stabilising"
     return needed, f"no more than {most:.4g} in the last {rule.stabilise_s:.0f} s or ahead: {needed} x {right:g} do"
+
+
+def _ceil(replicas: float) -> int:
+    """Whole replicas; what is absurdly large stays a number, for the bounds to cut."""
+    return math.ceil(min(replicas, MOST))
 
 
 def _evidence(service: Service, outlook: Outlook) -> Iterator[str]:

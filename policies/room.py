@@ -83,14 +83,15 @@ def promised(pool: Pool, cluster: Cluster, reservations: Iterable[Reservation], 
 def short(pool: Pool, cluster: Cluster, room: Room) -> int:
     """Nodes wanting for waiting jobs that fit the pool's idle GPUs in sum and not in place: first fit, largest first.
 
-    As the cluster-autoscaler estimates it. Jobs that name no GPU type count where there is only one pool with GPUs; where
-    replicas cannot be seen, nothing is known of places.
+    As the cluster-autoscaler estimates it; who asks for more than the pool may ever have, waits for nothing. Jobs that name no
+    GPU type count where there is only one pool with GPUs; where replicas cannot be seen, nothing is known of places.
     """
     if room.blind or not room.gpus_per_node:
         return 0
     free = places(pool, cluster) + [room.gpus_per_node] * room.starting
     have = len(free)
-    for job in sorted(fitting(pool, cluster), key=lambda job: (-job.gpus, job.id)):
+    most = pool.max_nodes * room.gpus_per_node
+    for job in sorted((one for one in fitting(pool, cluster) if one.gpus <= most), key=lambda job: (-job.gpus, job.id)):
         left = job.gpus
         while left > 0:
             part = min(left, room.gpus_per_node)

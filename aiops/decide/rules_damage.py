@@ -138,7 +138,7 @@ def unbroken(trace: Trace, limits: Limits) -> Broken:
     failed: list[float] = []
     by_id = {entry.admission.id: entry for entry in trace.entries}
     for seen, decided in trace.cycles:
-        failed += (seen.now for one in decided.transitions if one.state in BAD and _counts(by_id[one.id]))
+        failed += (seen.now for one in decided.transitions if one.state in BAD and _counts(by_id.get(one.id)))
         reset = max((o.at for o in seen.orders if o.kind is OrderKind.RESET_BREAKER), default=float("-inf"))
         since = [at for at in failed if at > reset]
         enough = limits.breaker_failures
@@ -150,8 +150,9 @@ def unbroken(trace: Trace, limits: Limits) -> Broken:
         failed += (seen.now for e in sent if e.verdict is None and e.attempts == 1 and e.state in BAD and _counts(e))
 
 
-def _counts(entry: Entry) -> bool:
-    return not (entry.receipt and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED))
+def _counts(entry: Entry | None) -> bool:
+    """Whether a failure was one of ours; one whose entry is no longer kept, was."""
+    return not (entry and entry.receipt and entry.receipt.outcome in (Outcome.STALE, Outcome.UNSUPPORTED))
 
 
 def cooled(trace: Trace, limits: Limits) -> Broken:

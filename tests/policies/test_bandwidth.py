@@ -118,6 +118,13 @@ def test_a_link_that_is_not_measured_is_left_alone(rate: float | None) -> None:
     assert asks(snapshot) == [] and "not measured" in notes(snapshot)
 
 
+def test_a_link_that_carries_nothing_costs_no_other_its_look() -> None:
+    snapshot = seen(NIC, trainer(), rate=900.0)
+    dead = Link(name="dead", kind="nic", capacity_bytes_per_s=0.0, node="n0", device="eth0")
+    both = replace(snapshot, cluster=replace(snapshot.cluster, links=(NIC, dead)))
+    assert asks(both) == asks(snapshot) != []
+
+
 def test_stale_counters_are_no_measurement() -> None:
     snapshot = seen(CAPPED, job("backup-1"), rate=10.0)
     later = replace(snapshot, now=NOW + 61.0)

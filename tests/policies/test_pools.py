@@ -145,6 +145,11 @@ def test_jobs_that_fit_in_sum_and_nowhere_in_place_get_a_node() -> None:
     assert isinstance(action(seen(cluster(*TWO, jobs=other), flat(10.0))), str), "it waits for another kind"
 
 
+def test_a_job_that_can_never_run_here_orders_nothing() -> None:
+    huge = job("w", 10**12)
+    assert isinstance(action(seen(cluster(*TWO, jobs=(*FULL, huge)), flat(16.0))), str)
+
+
 def test_a_promise_counts_unless_its_owner_already_asks() -> None:
     world = cluster(*TWO, jobs=FULL)
     done = action(seen(world, flat(16.0), reservations=(hold(8, starts_at=NOW + 100),)))

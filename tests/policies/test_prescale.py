@@ -135,6 +135,23 @@ def test_stale_or_missing_load_never_shrinks_but_a_forecast_may_still_grow(serie
     assert target(seen(service(4), series, ahead(75.0))) == 8
 
 
+def test_more_replicas_than_the_bound_are_not_taken_away_unseen() -> None:
+    many = service(9, max_replicas=3)
+    assert target(seen(many, None)) == 9, "a bound that was lowered while nobody could see the load"
+    assert target(seen(many, flat(1.0))) < 9
+
+
+def test_one_service_that_makes_no_sense_costs_nobody_else() -> None:
+    odd = (
+        service(name="a", target=0.0),
+        service(name="b", target=float("nan")),
+        service(name="c", min_replicas=9, max_replicas=2),
+    )
+    for one in odd:
+        assert "make no sense" in note(seen(one, flat(1.0)))
+    assert target(seen(service(max_replicas=7, target=1e-300), flat(1e300))) == 7
+
+
 def test_a_window_that_was_not_watched_whole_does_not_shrink() -> None:
     assert target(seen(service(4), flat(5.0, seconds=60.0))) == 4
 
