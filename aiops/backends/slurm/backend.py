@@ -49,12 +49,6 @@ from aiops.errors import Permanent, Unreadable
 from aiops.model import Checkpoint, Cluster, JobState
 
 _PATIENCE_S = 2.0  # for hashing a checkpoint, at the moment that it is needed
-_CHECKED = NodeAction | HoldAction | LinkAction
-"""Actions whose effect is looked for before the answer is believed; those on runs look for it on their way.
-
-A `State=RESUME` that slurmctld refuses ("Invalid node state specified") because the node has not registered since a restart has
-cleared the drain already: seen in the trials.
-"""
 _ONCE = frozenset({"request_checkpoint", "preempt", "migrate", "requeue", "hold_capacity"})
 """Actions that are over once done: a later state of their target does not undo them."""
 
@@ -189,10 +183,16 @@ class SlurmBackend:
         return Outcome.DONE, detail
 
     def _seen(self, admission: Admission, action: Slurms, before: View) -> bool | None:
-        """Whether the effect on a node or a reservation is there after the answer; None for the other kinds."""
-        if not isinstance(action, _CHECKED):
-            return None
-        return evidence.present(action, admission.id, self._view(action, admission.id, before.now))
+        """Whether the effect on a node or a reservation is there after the answer; None for runs: they are looked at before it.
+
+        A `State=RESUME` that slurmctld refuses ("Invalid node state specified"), because the node has not registered since a
+        restart, has cleared the drain all the same: seen in the trials.
+        """
+        if isinstance(action, NodeAction):
+            return evidence.present(action, admission.id, replace(before, node=self._query.node(action.node)))
+        if isinstance(action, HoldAction | LinkAction):
+            return evidence.present(action, admission.id, replace(before, site=self._query.site(("reservations",))))
+        return None
 
     def _forgotten(self, admission: Admission, action: Slurms, now: float) -> bool:
         """True where it was refused only because slurmctld, restarted since, has forgotten what it was told: look again."""
