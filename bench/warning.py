@@ -27,7 +27,7 @@ from aiops.forecast.baselines import LastValue
 from aiops.forecast.panel import grid_of
 from aiops.forecast.rolling import Ask, forecast_origins
 from aiops.forecast.single import forecast_with
-from aiops.forecast.warning import RUN, Limit, anomalies, chance_beyond, exhaustions
+from aiops.forecast.warning import LIKELY, RUN, Limit, anomalies, chance_beyond, chance_crossed, exhaustions
 from aiops.model import Forecast, Series, SeriesKey
 from aiops.ports import Grid
 from aiops.workers import prepare_worker
@@ -108,8 +108,8 @@ def told(grid: Grid, limit: Limit, first: int, warns: Warns) -> Told:
     return Told(len(starts), len(leads), leads, len(said), false, len(cols) * grid.step_s / 86400)
 
 
-def by_forecast(made: Made, limit: Limit, likely: float | None = None) -> Warns:
-    """A warning where the forecast made there says so: as the daemon does, or from another chance on."""
+def by_forecast(made: Made, limit: Limit, likely: float | None = None, stepwise: bool = False) -> Warns:
+    """A warning where the forecast made there says so: as the daemon does, from another chance on, or by the likeliest step."""
 
     def warns(grid: Grid, column: int) -> bool:
         at = round(grid.start + column * grid.step_s, 3)
@@ -117,7 +117,9 @@ def by_forecast(made: Made, limit: Limit, likely: float | None = None) -> Warns:
         if forecast is None:
             return False
         if likely is not None:
-            return float(chance_beyond(forecast, limit).max()) > likely
+            return float(chance_crossed(forecast, limit, at).max()) > likely
+        if stepwise:
+            return float(chance_beyond(forecast, limit).max()) > LIKELY
         return bool(exhaustions([forecast], [replace(limit, newest=float(grid.values[column]))], at))
 
     return warns
@@ -202,6 +204,7 @@ def measure(name: str, series: Sequence[Series], limits: Mapping[str, Limit], da
         "aiops": lambda limit: by_forecast(runs["aiops"], limit),
         "aiops from 30 %": lambda limit: by_forecast(runs["aiops"], limit, 0.3),
         "aiops from 70 %": lambda limit: by_forecast(runs["aiops"], limit, 0.7),
+        "aiops, one step": lambda limit: by_forecast(runs["aiops"], limit, stepwise=True),
         "line": by_line,
         "last value's band": lambda limit: by_forecast(runs["last"], limit),
     }

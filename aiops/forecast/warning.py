@@ -1,7 +1,8 @@
 """Early warning: what will run out within the horizon, with how much lead, and what has left its band, since when.
 
-Turns forecasts into findings. A limit is crossed with the probability that the forecast's quantiles give it; the lead is the
-time until that first becomes likely. Pure; knows neither store nor clock.
+Turns forecasts into findings. A limit is crossed with the probability that the forecast's quantiles give to being beyond it at
+any step until then (`aiops.forecast.crossing`); the lead is the time until that first becomes likely. Pure; knows neither store
+nor clock.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aiops.forecast.crossing import crossed_by, scores_below, scores_standing
 from aiops.forecast.gate import COVERAGE
 from aiops.model import Cause, Evidence, Finding, Floats, Forecast
 from aiops.ports import Grid
 
 LIKELY = 0.5
 """A warning is raised where crossing is more likely than not; below that, forecasts cry wolf."""
+
+CLEAR = 0.05
+"""Of the upper spread: how far the median of a level that stands must move to say anything (made ones moved up to 2 %)."""
 
 RUN = 3
 """Points in a row outside the 5-95 % band that make an anomaly."""
@@ -43,31 +48,54 @@ class Limit:
         """Beyond the limit already, as far as is known."""
         return self.newest is not None and (self.newest > self.value if self.above else self.newest < self.value)
 
+    @property
+    def standing(self) -> bool:
+        """Exactly at the limit, as demand is at its capacity in a cluster that is full: nothing has been crossed."""
+        return self.newest == self.value
+
 
 def chance_beyond(forecast: Forecast, limit: Limit) -> Floats:
-    """(h,) probability at each step that the target is beyond the limit, linear in the normal score between quantiles.
+    """(h,) probability at each step that the target is beyond the limit then, linear in the normal score between quantiles.
 
     Outside the outermost quantiles it is theirs: never 0 or 1, for nothing is known about the tails beyond them.
     """
-    chances = np.empty(len(forecast.times))
-    for h, column in enumerate(forecast.values.T):
-        below = _share_below(column, forecast.quantiles, limit.value)
-        chances[h] = 1 - below if limit.above else below
+    from scipy.special import ndtr
+
+    values, quantiles, value = _upwards(forecast, limit)
+    return _known(1 - ndtr(scores_below(values, quantiles, value)), quantiles)
+
+
+def chance_crossed(forecast: Forecast, limit: Limit, now: float) -> Floats:
+    """(h,) probability that the target is beyond the limit at this or any earlier step after `now`; 0 for steps before.
+
+    Where the steps' chances together cannot make it likely it is not followed through: their sum, capped, is returned. For a
+    target that stands at its limit only quantiles that are clearly beyond it count: it may go on standing there.
+    """
+    from scipy.special import ndtr
+
+    values, quantiles, value = _upwards(forecast, limit)
+    ahead, middle = forecast.times > now, int(np.argmin(np.abs(quantiles - 0.5)))
+    values, spread = values[:, ahead], (values[-1] - values[middle])[ahead]
+    below = scores_below(values, quantiles, value)
+    if limit.standing:
+        below = np.maximum(below, scores_standing(values, quantiles, value + CLEAR * spread))
+    together = np.cumsum(1 - ndtr(below))
+    if together.size and together[-1] > LIKELY:
+        together = crossed_by(below, spread)
+    chances = np.zeros(len(ahead))
+    chances[ahead] = _known(together, quantiles)
     return chances
 
 
-def _share_below(column: Floats, quantiles: Floats, value: float) -> float:
-    from scipy.stats import norm
+def _upwards(forecast: Forecast, limit: Limit) -> tuple[Floats, Floats, float]:
+    """(q, h) values, their quantiles and the limit, turned over where falling below it is what counts."""
+    if limit.above:
+        return forecast.values, forecast.quantiles, limit.value
+    return -forecast.values[::-1], 1 - forecast.quantiles[::-1], -limit.value
 
-    if value < column[0]:
-        return float(quantiles[0])
-    if value >= column[-1]:
-        return float(quantiles[-1])
-    scores = np.asarray(norm.ppf(quantiles))
-    right = int(np.searchsorted(column, value, side="right"))
-    low, high = column[right - 1], column[right]
-    score = scores[right - 1] + (scores[right] - scores[right - 1]) * (value - low) / (high - low)
-    return float(norm.cdf(score))
+
+def _known(chances: Floats, quantiles: Floats) -> Floats:
+    return np.clip(chances, 1 - quantiles[-1], 1 - quantiles[0])
 
 
 def exhaustions(forecasts: Iterable[Forecast], limits: Sequence[Limit], now: float) -> tuple[Finding, ...]:
@@ -82,8 +110,8 @@ def exhaustions(forecasts: Iterable[Forecast], limits: Sequence[Limit], now: flo
 
 
 def _exhaustion(forecast: Forecast, limit: Limit, now: float) -> Finding | None:
-    ahead = forecast.times > now
-    chances = np.where(ahead, chance_beyond(forecast, limit), 0.0)
+    staying = np.where(forecast.times > now, chance_beyond(forecast, limit), 0.0)
+    chances = staying if limit.crossed else chance_crossed(forecast, limit, now)
     likely = np.flatnonzero(chances > LIKELY)
     if not len(likely):
         return None

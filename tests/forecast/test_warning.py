@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiops.forecast.limits import limits_of
-from aiops.forecast.warning import Limit, anomalies, chance_beyond, exhaustions
+from aiops.forecast.warning import Limit, anomalies, chance_beyond, chance_crossed, exhaustions
 from aiops.model import Cause, Forecast, Series, SeriesKey
 from aiops.ports import Grid
 
@@ -80,6 +80,53 @@ def test_a_point_mass_has_a_chance():
     flat = Forecast(target="t", made_at=0, times=np.array([1.0]), quantiles=Q, values=np.zeros((3, 1)), model="m")
     assert chance_beyond(flat, Limit(subject="s", target="t", value=0.0)).tolist() == pytest.approx([0.05])
     assert chance_beyond(flat, Limit(subject="s", target="t", value=-1.0)).tolist() == pytest.approx([0.95])
+
+
+def level(spread: tuple[float, ...], above: bool = True) -> Forecast:
+    """Median 10 at five-minute steps, the 5 and 95 % quantiles `spread` away; turned over where `above` is False."""
+    half = np.array(spread)
+    values = np.stack([10 - half, np.full(len(half), 10.0), 10 + half])
+    times = 300.0 * np.arange(1, len(half) + 1)
+    made = Forecast(target="disk", made_at=0, times=times, quantiles=Q, values=values, model="m")
+    return made if above else replace(made, values=-values[::-1])
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_noise_at_its_limit_is_told_though_no_single_step_is_likely_beyond_it(above):
+    value = 11.0 if above else -11.0
+    limit = Limit(subject="api", target="disk", value=value, above=above)
+    noise, wandering = level((3.0,) * 6, above), level(tuple(3.0 * np.sqrt(np.arange(1, 7))), above)
+    beyond = 1 - 0.70825  # a third of the way to the 0.95 quantile, whose score is 1.645
+    assert chance_beyond(noise, limit) == pytest.approx([beyond] * 6, abs=1e-3)
+    assert chance_crossed(noise, limit, now=0.0) == pytest.approx(1 - 0.70825 ** np.arange(1, 7.0), abs=2e-3)
+    (found,) = exhaustions([noise], [limit], now=0.0)
+    assert found.horizon_s == 900.0  # 1 - .708^3 is the first of them above a half
+    assert found.confidence == pytest.approx(1 - 0.70825**6, abs=2e-3)
+    assert chance_crossed(wandering, limit, now=0.0)[-1] < found.confidence - 0.15  # what wanders tries less often
+
+
+def test_demand_that_stands_at_its_capacity_is_no_warning():
+    full = level((2.0, 3.0, 3.6, 4.2, 4.6, 5.0))  # wanders, and its median is what it is now
+    full = replace(full, values=full.values + np.array([[0.0], [1e-6], [0.0]]))
+    at, near = (Limit(subject="pool", target="disk", value=10.0, newest=newest) for newest in (10.0, 9.99))
+    assert exhaustions([full], [at], now=0.0) == ()
+    assert len(exhaustions([full], [near], now=0.0)) == 1
+    growing = replace(full, values=full.values + 4.0)
+    assert len(exhaustions([growing], [at], now=0.0)) == 1
+
+
+def test_steps_that_are_past_count_for_nothing():
+    limit = Limit(subject="api", target="disk", value=11.0)
+    later = chance_crossed(level((3.0,) * 6), limit, now=1200.0)
+    assert later == pytest.approx([0, 0, 0, 0, 0.29175, 0.49838], abs=2e-3)
+
+
+def test_a_limit_far_off_is_not_reached_by_asking_often():
+    limit = Limit(subject="api", target="disk", value=30.0)
+    assert chance_crossed(level((3.0,) * 60), limit, now=0.0) == pytest.approx(
+        [0.05] * 60
+    )  # as little as the quantiles can tell
+    assert exhaustions([level((3.0,) * 60)], [limit], now=0.0) == ()
 
 
 def test_old_forecasts_say_nothing_and_refused_ones_say_so():
