@@ -324,7 +324,7 @@ def test_a_disk_that_will_be_full_is_found_before_it_is():
         Series(key=size, times=times, values=np.full(3, 100.0)), Series(key=avail, times=times, values=np.full(3, 30.0))
     )
     ahead = np.array([NOW + 300 * k for k in range(1, 7)])
-    falling = np.stack([np.linspace(25, 0, 6) + off for off in (-2, 0, 2)])
+    falling = np.stack([np.linspace(25, 1, 6) + off for off in (-2, 0, 2)])  # 5.8 at the fifth step, 1 at the sixth
     made = Forecast(
         target=str(avail), made_at=NOW, times=ahead, quantiles=np.array([0.05, 0.5, 0.95]), values=falling, model="m"
     )
