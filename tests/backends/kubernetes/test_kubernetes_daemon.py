@@ -94,6 +94,7 @@ def test_the_story_of_a_cluster_with_two_daemons(
         open_store(daemons.url, Settings(data_dir=tmp_path)).close()
         daemons.start("one")
         story = Story(cluster, load, daemons)
+        stack.callback(story.store.close)
         wait("the first daemon leads", lambda: story.leads("one"), 60.0)
         daemons.start("two")
         play(story)
