@@ -6,6 +6,7 @@ ends, so that old and new leader never overlap.
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 
 from aiops.clock import Clock
@@ -27,6 +28,7 @@ class Leadership:
         self.trouble = ""
         self._renewed = float("-inf")
         self._rests_until = float("-inf")
+        self._turn = threading.Lock()  # the lease is renewed in one thread, given up in another
 
     def renew(self) -> int | None:
         """Acquire or renew; the epoch while leading, None while another leads or the store cannot tell (`trouble` says why)."""
@@ -34,13 +36,18 @@ class Leadership:
         if before < self._rests_until:
             return None
         try:
-            self.epoch = self._lease.acquire(self.holder, self._clock.now(), TTL_S)
+            epoch = self._lease.acquire(self.holder, self._clock.now(), TTL_S)
         except Temporary as error:
             self.trouble = str(error)
             return self.epoch if self.leads() else None
         self.trouble = ""
-        if self.epoch is not None:
-            self._renewed = before
+        with self._turn:
+            gave_way = before < self._rests_until  # while the store answered: what it answered counts no more
+            self.epoch = None if gave_way else epoch
+            if self.epoch is not None:
+                self._renewed = before
+        if gave_way and epoch is not None:
+            self._let_go()
         return self.epoch
 
     def leads(self) -> bool:
@@ -49,12 +56,17 @@ class Leadership:
 
     def give_way(self) -> None:
         """Let a standby lead, for this daemon cannot do its work; where there is none, take it up again after a rest."""
-        self._rests_until = self._clock.elapsed() + REST_S
+        with self._turn:
+            self._rests_until = self._clock.elapsed() + REST_S
         self.release()
 
     def release(self) -> None:
         """Let a standby take over at once; where the store does not answer, the lease lapses by itself."""
-        if self.epoch is not None:
-            self.epoch = None
-            with suppress(Temporary):
-                self._lease.release(self.holder)
+        with self._turn:
+            led, self.epoch = self.epoch is not None, None
+        if led:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with suppress(Temporary):
+            self._lease.release(self.holder)

@@ -89,3 +89,46 @@ def test_without_a_standby_it_leads_again_after_a_rest(tmp_path: Path) -> None:
     pair.eyes["a"].well = True
     pair.pass_time(1)
     assert pair.daemons["a"].ready
+
+
+class Slow:
+    """A store whose answer to a renewal comes when the daemon's other thread has given up the lead."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store, self.meanwhile = store, lambda: None
+
+    def acquire(self, holder: str, now: float, ttl_s: float) -> int | None:
+        epoch = self.store.acquire(holder, now, ttl_s)
+        self.meanwhile()
+        return epoch
+
+    def epoch(self) -> int:
+        return self.store.epoch()
+
+    def release(self, holder: str) -> None:
+        self.store.release(holder)
+
+
+def test_a_renewal_that_was_on_its_way_does_not_lead_on_after_giving_way() -> None:
+    clock, store = ManualClock(wall=1.7e9, monotonic=50.0), MemoryStore()
+    slow = Slow(store)
+    old, new = Leadership(slow, clock, "old"), Leadership(store, clock, "new")
+    assert old.renew() == 1
+    slow.meanwhile = old.give_way
+    assert old.renew() is None and not old.leads()
+    assert new.renew() == 2 and new.leads(), "the lease is free"
+
+
+def test_a_renewal_that_took_the_lease_again_after_it_was_given_up_lets_it_go() -> None:
+    clock, store = ManualClock(wall=1.7e9, monotonic=50.0), MemoryStore()
+    slow = Slow(store)
+    old, new = Leadership(slow, clock, "old"), Leadership(store, clock, "new")
+    assert old.renew() == 1
+
+    def given_up_first() -> None:
+        old.give_way()
+        store.acquire("old", clock.now(), TTL_S)  # the order in which the store saw the two: released, then taken
+
+    slow.meanwhile = given_up_first
+    assert old.renew() is None and not old.leads()
+    assert new.renew() is not None and new.leads()
