@@ -5,18 +5,13 @@ As with services (`simulated_stage.py`), world and backend are one thing in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from simulated_stage import Losing, SimulatedStage
 
-import pytest
-
-from aiops.action import Admission, Receipt
-from aiops.model import Cluster
 from aiops.sim.baselines.jobs import SCHEDULERS
 from aiops.sim.jobs.backend import JobBackend
 from aiops.sim.jobs.scenario import JobScenario
 from aiops.sim.jobs.trace import Submitted
 from aiops.sim.jobs.world import World
-from aiops.testing.backend import ReplyLost
 
 SCENARIO = {
     "name": "two nodes",
@@ -30,50 +25,16 @@ JOBS = (
 )
 
 
-class Losing(JobBackend):
-    """Its effects are had; the next answer is lost."""
-
-    loses = False
-
-    def apply(self, admission: Admission, now: float) -> Receipt:
-        receipt = super().apply(admission, now)
-        if self.loses:
-            self.loses = False
-            raise ReplyLost("on its way")
-        return receipt
+class LosingJobs(Losing, JobBackend):
+    """The simulated jobs' backend, whose next answer may be lost."""
 
 
-class JobStage:
-    """Implements `aiops.testing.backend.Stage`."""
+class JobStage(SimulatedStage):
+    """Implements `aiops.testing.backend.Stage`; its jobs take longer than services to change."""
+
+    PATIENCE_S = 2000
 
     def __init__(self) -> None:
         self.world, self.time = World(JobScenario(**SCENARIO), JOBS, SCHEDULERS["fifo"]()), 0.0
         self.world.advance(self.time)
-        self.backend = Losing(self.world)
-
-    def now(self) -> float:
-        return self.time
-
-    def until(self, holds: Callable[[Cluster], bool]) -> Cluster:
-        for _ in range(2000):
-            seen = self.backend.observe(self.time)
-            if holds(seen):
-                return seen
-            self.time += 1.0
-            self.world.advance(self.time)
-        raise AssertionError(f"not within 2000 s: {seen.jobs}")
-
-    def restart(self) -> None:
-        pytest.skip("the simulated cluster lives in its backend: there is no daemon to restart")
-
-    def lose_next_reply(self) -> None:
-        self.backend.loses = True
-
-    def recreate(self, service: str) -> None:
-        """Never called: there are no services."""
-
-    def blind(self) -> None:
-        pytest.skip("the simulated cluster can always be read")
-
-    def effects(self) -> tuple[str, ...]:
-        return tuple(effect.id for effect in self.backend.effects)
+        self.backend = LosingJobs(self.world)

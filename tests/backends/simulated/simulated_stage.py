@@ -25,8 +25,8 @@ WEB = ServiceSpec(
 )  # fmt: skip
 
 
-class Losing(SimBackend):
-    """Its effects are had; the next answer is lost."""
+class Losing:
+    """Before a backend in the order of its bases: its effects are had; the next answer is lost."""
 
     loses = False
 
@@ -38,25 +38,31 @@ class Losing(SimBackend):
         return receipt
 
 
+class LosingServices(Losing, SimBackend):
+    """The simulated services' backend, whose next answer may be lost."""
+
+
 class SimulatedStage:
     """Implements `aiops.testing.backend.Stage`."""
+
+    PATIENCE_S = 300
 
     def __init__(self) -> None:
         self.world, self.time = World([POOL], [WEB], 1), 0.0
         self.world.seed_ready("web", 1, self.time)
-        self.backend = Losing(self.world, Loads(start=0.0, rates={"web": np.ones(3600)}, per_request={"web": 1.0}))
+        self.backend = LosingServices(self.world, Loads(start=0.0, rates={"web": np.ones(3600)}, per_request={"web": 1.0}))
 
     def now(self) -> float:
         return self.time
 
     def until(self, holds: Callable[[Cluster], bool]) -> Cluster:
-        for _ in range(300):
+        for _ in range(self.PATIENCE_S):
             seen = self.backend.observe(self.time)
             if holds(seen):
                 return seen
             self.time += 1.0
             self.world.advance(self.time)
-        raise AssertionError(f"not within 300 s: {seen.services}")
+        raise AssertionError(f"not within {self.PATIENCE_S} s: {seen.services} {seen.jobs}")
 
     def restart(self) -> None:
         pytest.skip("the simulated cluster lives in its backend: there is no daemon to restart")
