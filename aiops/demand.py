@@ -34,11 +34,12 @@ def pools(cluster: Cluster) -> Samples:
     """Per pool the healthy GPUs of nodes that take work, and the GPUs that are held or waited for.
 
     Waiting jobs name no pool: by priority and submission, each counts where its GPU type is and most is idle, as a scheduler
-    would place it. A job that is held back asks for nothing.
+    would place it. A job that is held back asks for nothing, nor does one that is larger than any pool may ever be.
     """
-    has, asked, kinds = capacity(cluster), held_by_pool(cluster), gpu_types(cluster)
+    has, asked, kinds, most = capacity(cluster), held_by_pool(cluster), gpu_types(cluster), ceilings(cluster)
     for job in sorted(waiting(cluster), key=lambda one: (-one.priority, one.submitted_at, one.id)):
-        fitting = [name for name in sorted(kinds) if kinds[name] and (not job.gpu_type or job.gpu_type in kinds[name])]
+        suited = (name for name in sorted(kinds) if kinds[name] and (not job.gpu_type or job.gpu_type in kinds[name]))
+        fitting = [name for name in suited if job.gpus <= most.get(name, job.gpus)]
         if fitting:
             asked[max(fitting, key=lambda name: has[name] - asked[name])] += job.gpus
     for name in sorted({name for name in kinds if kinds[name]} | asked.keys()):
@@ -58,6 +59,14 @@ def gpu_types(cluster: Cluster) -> dict[str, set[str]]:
     for node in cluster.nodes:
         kinds.setdefault(node.pool, set()).update(gpu.model for gpu in node.gpus)
     return kinds
+
+
+def ceilings(cluster: Cluster) -> dict[str, int]:
+    """The most GPUs that a pool may ever have; nothing for one without a bound, or without a node to tell the size."""
+    sizes: dict[str, int] = {}
+    for node in cluster.nodes:
+        sizes[node.pool] = max(sizes.get(node.pool, 0), len(node.gpus))
+    return {pool.name: pool.max_nodes * sizes[pool.name] for pool in cluster.pools if pool.max_nodes and sizes.get(pool.name)}
 
 
 def held_by_pool(cluster: Cluster) -> defaultdict[str, float]:

@@ -134,7 +134,7 @@ def shrink(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, rule: Rule)
         return (), "demand is stale or missing: nothing is taken away"
     if room.blind:
         return (), f"where replicas of {room.blind} run is not told: nothing is taken away"
-    if fitting(pool, cluster):
+    if fitting(pool, cluster, room):
         return (), "jobs wait: nothing is taken away"
     held = promised(pool, cluster, snapshot.reservations, snapshot.now + asked.lead_s + rule.unneeded_s)
     most = max(asked.peak, asked.later or 0.0) + held
@@ -154,10 +154,12 @@ def at_once(snapshot: Snapshot, room: Room, rule: Rule) -> int:
 
 
 def asked_lately(snapshot: Snapshot, pool: Pool, target: int, within_s: float) -> bool:
-    """Whether so many nodes were asked for within a start-up: some clusters show a node only once it is there."""
+    """Whether the last order within a start-up was for so many nodes: some clusters show a node only once it is there."""
     mine = [e.admission for e in snapshot.history if e.state in OPEN_OR_DONE and 0 <= snapshot.now - e.admission.at < within_s]
-    actions = [one.decision.action for one in mine]
-    return any(isinstance(a, ScalePool) and a.pool == pool.name and a.nodes >= target > a.was for a in actions)
+    actions = [(one.at, one.decision.action) for one in mine]
+    orders = [(at, a.was, a.nodes) for at, a in actions if isinstance(a, ScalePool) and a.pool == pool.name]
+    _, was, nodes = max(orders, default=(0.0, 0, 0))
+    return nodes >= target > was
 
 
 def decision(pool: Pool, action: ScalePool, told: tuple[str, str, Asked]) -> Decision:

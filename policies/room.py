@@ -67,7 +67,7 @@ def promised(pool: Pool, cluster: Cluster, reservations: Iterable[Reservation], 
 
     A reservation that names no nodes counts in the only pool with GPUs, and nowhere where there are several.
     """
-    asking = {f"job/{name}" for job in cluster.jobs for name in (job.id, job.name)}
+    asking = {f"{kind}{name}" for job in cluster.jobs for name in (job.id, job.name) for kind in ("", "job/")}
     mine = {node.name for node in members_of(pool, cluster)}
     alone = {node.pool for node in cluster.nodes if node.gpus} <= {pool.name}
     total = 0.0
@@ -83,15 +83,13 @@ def promised(pool: Pool, cluster: Cluster, reservations: Iterable[Reservation], 
 def short(pool: Pool, cluster: Cluster, room: Room) -> int:
     """Nodes wanting for waiting jobs that fit the pool's idle GPUs in sum and not in place: first fit, largest first.
 
-    As the cluster-autoscaler estimates it; who asks for more than the pool may ever have, waits for nothing. Jobs that name no
-    GPU type count where there is only one pool with GPUs; where replicas cannot be seen, nothing is known of places.
+    As the cluster-autoscaler estimates it; where replicas cannot be seen, nothing is known of places.
     """
     if room.blind or not room.gpus_per_node:
         return 0
     free = places(pool, cluster) + [room.gpus_per_node] * room.starting
     have = len(free)
-    most = pool.max_nodes * room.gpus_per_node
-    for job in sorted((one for one in fitting(pool, cluster) if one.gpus <= most), key=lambda job: (-job.gpus, job.id)):
+    for job in sorted(fitting(pool, cluster, room), key=lambda job: (-job.gpus, job.id)):
         left = job.gpus
         while left > 0:
             part = min(left, room.gpus_per_node)
@@ -104,10 +102,15 @@ def short(pool: Pool, cluster: Cluster, room: Room) -> int:
     return len(free) - have
 
 
-def fitting(pool: Pool, cluster: Cluster) -> list[Job]:
-    """Jobs that would start on this pool if there were room."""
+def fitting(pool: Pool, cluster: Cluster, room: Room) -> list[Job]:
+    """Jobs that would start on this pool if there were room.
+
+    Who names no GPU type counts where there is only one pool with GPUs; who asks for more than the pool may ever have, waits
+    for nothing.
+    """
     alone = {node.pool for node in cluster.nodes if node.gpus} <= {pool.name}
-    queued = (job for job in cluster.jobs if job.state is JobState.QUEUED and job.gpus > 0)
+    most = pool.max_nodes * room.gpus_per_node
+    queued = (job for job in cluster.jobs if job.state is JobState.QUEUED and 0 < job.gpus <= most)
     return [job for job in queued if (job.gpu_type == pool.gpu_type if job.gpu_type else alone)]
 
 

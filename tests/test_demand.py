@@ -75,6 +75,16 @@ def test_a_pool_without_gpus_is_silent_and_one_scaled_to_nothing_is_not():
     assert (told(found, "pool_gpus", pool="spot"), told(found, "pool_gpus_demanded", pool="spot")) == (0, 2)
 
 
+def test_what_a_pool_may_never_hold_is_not_asked_of_it():
+    """Else the pool grows to its bound for a job that does not fit then either, and stays there for as long as it waits."""
+    small, large = Pool(name="a", nodes=1, min_nodes=0, max_nodes=2), Pool(name="b", nodes=1, min_nodes=0, max_nodes=4)
+    asked = {}
+    for gpus in (16, 17, 33):
+        seen = Cluster(at=NOW, backend="t", nodes=(node("n1"), node("n2", "b")), pools=(small, large), jobs=(job("w", gpus),))
+        asked[gpus] = tuple(told(demand.pools(seen), "pool_gpus_demanded", pool=name) for name in "ab")
+    assert asked == {16: (16, 0), 17: (0, 17), 33: (0, 0)}
+
+
 def test_a_queue_could_hold_its_own_and_the_idle_and_no_more_than_its_quota_unless_it_borrows():
     jobs = (
         job("r", 4, JobState.RUNNING, ("n1",), queue="own"),

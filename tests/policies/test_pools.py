@@ -150,11 +150,18 @@ def test_a_job_that_can_never_run_here_orders_nothing() -> None:
     assert isinstance(action(seen(cluster(*TWO, jobs=(*FULL, huge)), flat(16.0))), str)
 
 
+def test_a_job_that_can_never_run_here_keeps_no_node() -> None:
+    world = cluster(*THREE, jobs=(FULL[0], job("w", 10**12)))
+    done = action(seen(world, flat(8.0)))
+    assert isinstance(done, ScalePool) and done.nodes == 2, "what waits for more than the pool may ever have, waits for nothing"
+
+
 def test_a_promise_counts_unless_its_owner_already_asks() -> None:
     world = cluster(*TWO, jobs=FULL)
     done = action(seen(world, flat(16.0), reservations=(hold(8, starts_at=NOW + 100),)))
     assert isinstance(done, ScalePool) and done.nodes == 3
     assert isinstance(action(seen(world, flat(16.0), reservations=(hold(8, owner="job/a"),))), str)
+    assert isinstance(action(seen(world, flat(16.0), reservations=(hold(8, owner="a"),))), str), "as the policies name it"
     assert isinstance(action(seen(world, flat(16.0), reservations=(hold(8, starts_at=NOW + 9999),))), str), "not yet"
     assert isinstance(action(seen(world, flat(16.0), reservations=(replace(hold(8), state=HoldState.EXPIRED),))), str)
 
@@ -226,6 +233,22 @@ def test_what_is_on_its_way_is_not_asked_for_again() -> None:
     assert "on their way" in str(action(seen(world, flat(24.0), history=(entry,))))
     done = action(seen(world, flat(25.0), history=(entry,)))
     assert isinstance(done, ScalePool) and done.nodes == 4, "more than that is new"
+
+
+def test_what_came_and_was_given_back_is_not_on_its_way() -> None:
+    grow, back = (
+        ScalePool(pool="p", version="7", nodes=3, was=2),
+        ScalePool(pool="p", version="8", nodes=2, was=3, remove=("x",)),
+    )
+    history = tuple(
+        Entry(
+            admission=Admission(id=id, at=NOW - ago, decision=Decision(policy="prescale", action=one, reason="r")), epoch=1,
+            state=EntryState.CONFIRMED, changed_at=NOW, expires_at=NOW + 300,
+        )
+        for id, ago, one in (("a", 250, grow), ("b", 60, back))
+    )  # fmt: skip
+    done = action(seen(cluster(*TWO, jobs=FULL), flat(24.0), history=history))
+    assert isinstance(done, ScalePool) and done.nodes == 3
 
 
 def test_a_pool_that_nobody_may_scale_is_not_spoken_of() -> None:
