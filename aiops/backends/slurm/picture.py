@@ -6,6 +6,7 @@ bandwidth is a link, accounted and not enforced. What Slurm itself preempts show
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -38,6 +39,11 @@ _JOB = {
     "NODE_FAIL": JobState.FAILED, "OUT_OF_MEMORY": JobState.FAILED, "BOOT_FAIL": JobState.FAILED, "DEADLINE": JobState.FAILED,
     "PREEMPTED": JobState.STOPPING, "SUSPENDED": JobState.SUSPENDED, "STOPPED": JobState.SUSPENDED, "RUNNING": JobState.RUNNING,
 }  # fmt: skip
+
+_NOT_FOR_ROOM = re.compile(
+    r"Dependency|BeginTime|DeadLine|Licenses|JobArrayTaskLimit|QOS|Assoc|Account|Partition|Invalid|BadConstraints|MaxMemPerLimit"
+)
+"""Beginnings of Slurm's reasons (squeue(1), JOB REASON CODES) for which a job waits however many nodes are free."""
 
 
 Answers = Mapping[str, tuple[float | None, Checkpoint | None]]
@@ -87,6 +93,11 @@ def job_state(row: JobRow) -> JobState:
     if "PENDING" in row.states:
         return JobState.HELD if row.held else JobState.QUEUED
     return next((state for name, state in _JOB.items() if name in row.states), JobState.STOPPING)
+
+
+def room_would_start(reason: str) -> bool:
+    """Whether a pending job with this reason would start if nodes were free; a reason that is not known says yes."""
+    return _NOT_FOR_ROOM.match(reason) is None
 
 
 def pool_name(row: NodeRow) -> str:
@@ -139,6 +150,8 @@ def needs_no_checkpoint(row: JobRow, settings: SlurmSettings) -> bool:
 
 def _job(row: JobRow, settings: SlurmSettings, names: set[str], answers: Answers) -> Job:
     state = job_state(row)
+    if state is JobState.QUEUED and not room_would_start(row.reason):
+        state = JobState.HELD  # nobody is stopped, and no node started, for what would not use it
     ended = state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
     asked_at, proof = answers.get(str(row.id), (None, None))
     placed = () if state in (JobState.QUEUED, JobState.HELD) or ended else row.nodes

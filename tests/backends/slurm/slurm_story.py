@@ -199,7 +199,7 @@ def play(story: Story) -> None:
     story.until(lambda: not stage.observe().holds, 120.0)
     story.tell("slurm", "the hold's reservation has ended by itself")
     server.wait_state(victim.id, "PENDING", "RUNNING")
-    if story.job(victim.id).state is JobState.QUEUED:
+    if story.job(victim.id).state in (JobState.QUEUED, JobState.HELD):
         server.run("scontrol", "update", f"JobId={victim.id}", "StartTime=now")
         story.tell("story", "not waited for: the two minutes that Slurm lets a requeued run wait")
     story.until(lambda: story.job(victim.id).state is JobState.RUNNING)

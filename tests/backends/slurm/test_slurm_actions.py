@@ -122,6 +122,15 @@ def test_a_held_job_is_released_by_resume(slurm: SlurmStage) -> None:
     slurm.server.wait_state(id, "RUNNING")
 
 
+def test_a_job_that_no_free_node_would_start_is_not_queued(slurm: SlurmStage) -> None:
+    """Nobody is stopped and no node is started for a job that waits for another job, or for tomorrow."""
+    first = slurm.running()
+    for option, reason in ((f"--dependency=afterany:{first.id}", "Dependency"), ("--begin=now+1hour", "BeginTime")):
+        id = slurm.server.submit(option)
+        seen = slurm.until(lambda c, id=id, reason=reason: any(j.id == id and j.reason == reason for j in c.jobs))
+        assert next(job for job in seen.jobs if job.id == id).state is JobState.HELD
+
+
 def test_preempt_needs_this_runs_proof_and_requeues_once(slurm: SlurmStage) -> None:
     job = slurm.running("--gpus=8", "-c1")
     assert apply(slurm, preempt(job, "own"), "a0") is Outcome.STALE

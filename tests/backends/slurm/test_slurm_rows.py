@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aiops.backends.slurm import gres, marks, rows
 from aiops.backends.slurm.hostlist import expand
-from aiops.backends.slurm.picture import job_state, node_state
+from aiops.backends.slurm.picture import job_state, node_state, room_would_start
 from aiops.backends.slurm.rows import JobRow, NodeRow
 from aiops.model import JobState, NodeState
 
@@ -132,6 +132,31 @@ def test_half_a_job_is_no_job(raw: dict[str, object]) -> None:
 )
 def test_states_of_jobs(states: str, reason: str, expected: JobState) -> None:
     assert job_state(JobRow(id=1, submit=1.0, restarts=0, states=frozenset(states.split("+")), reason=reason)) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "starts"),
+    [
+        ("None", True),  # not looked at yet
+        ("Resources", True),
+        ("Priority", True),
+        ("ReqNodeNotAvail", True),
+        ("Nodes required for job are DOWN, DRAINED or reserved", True),  # squeue's description of a want of nodes
+        ("A_REASON_OF_NEXT_YEAR", True),
+        ("Dependency", False),
+        ("DependencyNeverSatisfied", False),
+        ("BeginTime", False),
+        ("Licenses", False),
+        ("JobArrayTaskLimit", False),
+        ("QOSMaxGRESPerUser", False),
+        ("AssocGrpGRESMinutes", False),
+        ("AssociationJobLimit", False),
+        ("PartitionTimeLimit", False),
+        ("BadConstraints", False),
+    ],
+)
+def test_whether_free_nodes_would_start_a_waiting_job(reason: str, starts: bool) -> None:
+    assert room_would_start(reason) is starts
 
 
 @pytest.mark.parametrize(
