@@ -137,6 +137,7 @@ def view(house: House, memory: Memory, cluster: Cluster, epoch: int, wall_step_s
         series=series,
         forecasts=_forecasts(store.forecasts(now - FORECASTS_S), cluster, series),
         findings=store.findings(),
+        diagnosed_at=store.diagnosed_at(),
         reservations=store.reservations(),
         history=history,
         effects={e.admission.id: house.backend.probe(e.admission, now) for e in history if is_open(e)},

@@ -28,6 +28,7 @@ class Snapshot:
     """The world as one cycle saw it.
 
     `series` holds, per query text (`query_id`), every matching series. `forecasts` and `findings` are the newest ones.
+    `diagnosed_at` is when the diagnosis that gave the findings was made (None: never): no findings is no all-clear then.
     `history` has all open ledger entries and those closed within the longest cooldown or budget window. `effects` is what
     `Backend.probe` read this cycle for each open entry, by admission id. `orders` are the
     operator's orders in force. `census` is the most nodes seen per pool in the last hour. `wall_step_s` is how far
@@ -45,6 +46,7 @@ class Snapshot:
     series: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
     forecasts: tuple[Forecast, ...] = ()
     findings: tuple[Finding, ...] = ()
+    diagnosed_at: float | None = None
     reservations: tuple[Reservation, ...] = ()
     history: tuple[Entry, ...] = ()
     effects: Mapping[str, Effect] = field(default_factory=dict)

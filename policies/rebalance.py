@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from aiops.action import Action, Decision, EntryState, HoldCapacity, LendQueue, Migrate, Mode
 from aiops.decide.request import mode_for
-from aiops.model import Cluster, HoldState, Job, Query
+from aiops.model import Cluster, Job, Query
 from aiops.snapshot import Need, Snapshot
 from policies.handshake import Terms, proven, requests
 from policies.lending import Loan, Problem, plan
@@ -25,7 +25,7 @@ from policies.moves import Clearing, defragment, movable, overfull, relieve
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import ON_NODES, Shares, able, entitled, waiting
-from policies.victims import free_gpus
+from policies.victims import unheld
 
 DAY_S = 86400.0
 
@@ -221,14 +221,3 @@ class Rebalance:
         for job in snapshot.cluster.jobs:
             if job.state in ON_NODES and job.gpu_uuids and set(job.gpu_uuids) <= calm:
                 yield f"{job.id}: its {job.gpus} GPUs stayed under {self.rule.idle_ratio:.0%} for {self.rule.idle_s:.0f} s"
-
-
-def unheld(snapshot: Snapshot) -> dict[str, float]:
-    """Free GPUs per node that are not held for anybody."""
-    free = free_gpus(snapshot.cluster)
-    for one in snapshot.reservations:
-        if one.state in (HoldState.HELD, HoldState.ACTIVE) and one.starts_at is None:
-            for node in one.nodes:
-                if node in free:
-                    free[node] = max(0.0, free[node] - one.gpus / len(one.nodes))
-    return free

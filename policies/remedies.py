@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from aiops.action import Action, LimitBandwidth, Migrate, ReleaseBandwidth, RequestCheckpoint, ReserveBandwidth, TuneJob
 from aiops.model import Cause, Cluster, Job, Knob, NodeState
+from aiops.snapshot import Snapshot
+from policies.handshake import Terms, proven
 from policies.trouble import Trouble
-from policies.victims import free_gpus
+from policies.victims import unheld
 from policies.wires import share, users
 
 ORDER: Mapping[Cause, tuple[str, ...]] = {
@@ -38,19 +40,20 @@ class Amounts:
     compressed: float = 0.75
     usual: float = 0.5
     proof_age_s: float = 25.0
+    checkpoint_age_s: float = 300.0
     restart_s: float = 60.0
     horizon_s: float = 3600.0
 
 
-def action(arm: str, trouble: Trouble, cluster: Cluster, amounts: Amounts) -> Action | str:
+def action(arm: str, trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Action | str:
     """What the arm would do now, or in words why it cannot."""
     match arm:
         case "throttle":
-            return _throttle(trouble, cluster, amounts)
+            return _throttle(trouble, snapshot.cluster, amounts)
         case "reserve":
             return _reserve(trouble, amounts)
         case "move":
-            return _move(trouble, cluster, amounts)
+            return _move(trouble, snapshot, amounts)
         case _:
             return _tune(arm, trouble.job, amounts)
 
@@ -81,6 +84,8 @@ def _throttle(trouble: Trouble, cluster: Cluster, amounts: Amounts) -> LimitBand
     link = trouble.link
     if link is None:
         return "no link is known that could be capped"
+    if share(link, f"job/{trouble.job.id}").cap_bytes_per_s is not None:
+        return f"{trouble.job.id} is capped on {link.name} itself"
     others = [job for job in users(cluster, link) if job.id != trouble.job.id]
     named = [job for job in (trouble.neighbour,) if job is not None] or others
     meek = [job for job in named if not job.protected and job.priority <= trouble.job.priority]
@@ -120,23 +125,22 @@ def _tune(arm: str, job: Job, amounts: Amounts) -> TuneJob | str:
     return TuneJob(job=job.id, run_id=job.run_id, knob=name, value=value, was=knob.value)
 
 
-def _move(trouble: Trouble, cluster: Cluster, amounts: Amounts) -> Migrate | RequestCheckpoint | str:
+def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Migrate | RequestCheckpoint | str:
     """Elsewhere, where what is gained outweighs what the move loses, with a fresh proof of a checkpoint."""
-    job, now = trouble.job, cluster.at
-    homes = [node for node in cluster.nodes if node.name in job.nodes]
-    pools = {node.pool for node in homes}
-    room = {name: free for name, free in free_gpus(cluster).items() if free >= job.gpus and name not in job.nodes}
-    suits = [n for n in cluster.nodes if n.name in room and n.pool in pools and n.state is NodeState.READY]
-    if len(job.nodes) != 1 or not suits:
-        return f"no other node has room for {job.id}" if len(job.nodes) == 1 else f"{job.id} spans {len(job.nodes)} nodes"
+    job, now, nodes = trouble.job, snapshot.cluster.at, snapshot.cluster.nodes
+    pools = {node.pool for node in nodes if node.name in job.nodes}
+    room = {name: free for name, free in unheld(snapshot).items() if free >= job.gpus and name not in job.nodes}
+    there = (n for n in nodes if n.name in room and n.pool in pools and n.state is NodeState.READY)
+    suits = [n for n in there if sum(gpu.healthy and job.gpu_type in ("", gpu.model) for gpu in n.gpus) >= job.gpus]
+    if len(job.nodes) != 1 or job.gang:
+        return f"{job.id} is one of {job.gang}, which moves whole" if job.gang else f"{job.id} spans {len(job.nodes)} nodes"
+    if not suits:
+        return f"no other node has room for {job.id}"
     gained, spent = worth(trouble, now, amounts)
     if gained < spent:
         return f"a move would gain {gained:.0f} GPU-s and lose {spent:.0f}"
-    proof = job.checkpoint
-    fresh = (
-        proof is not None and proof.verified and proof.run_id == job.run_id and 0 <= now - proof.read_at <= amounts.proof_age_s
-    )
-    if proof is None or not fresh:
+    proof, terms = job.checkpoint, Terms(proof_age_s=amounts.proof_age_s, checkpoint_age_s=amounts.checkpoint_age_s)
+    if proof is None or not proven(job, now, terms):
         return RequestCheckpoint(job=job.id, run_id=job.run_id)
     best = min(suits, key=lambda node: (room[node.name], node.name))
     return Migrate(job=job.id, run_id=job.run_id, on_nodes=job.nodes, to_nodes=(best.name,), checkpoint=proof.id, gpus=job.gpus)

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from aiops.action import Action, Decision, Entry, EntryState, RequestCheckpoint, TuneJob
+from aiops.action import Action, Decision, Entry, EntryState, LimitBandwidth, Migrate, RequestCheckpoint, TuneJob
 from aiops.errors import ConfigError
 from aiops.model import Cluster
 from aiops.snapshot import Need, Snapshot
 from policies import bandit, effect, remedies
 from policies.rules import rule_of
-from policies.trouble import STALLS, Trouble, label, troubles
+from policies.trouble import STALLS, Trouble, sufferer, troubles
 
 BACK = "put back: "
 OPEN = (EntryState.INTENT, EntryState.SENT)
@@ -36,6 +36,7 @@ class Rule(remedies.Amounts):
     least_gain_ratio: float = 0.02
     retry_s: float = 3600.0
     calm_s: float = 600.0
+    max_diagnosis_age_s: float = 120.0  # four diagnoses
     longest_s: float = 43_200.0  # the record that says what is ours reaches back one day
     window_s: float = 21_600.0
     learn: bool = False
@@ -67,6 +68,9 @@ class Remedy:
         rule = rule_of(Rule, section, where, cls.name)
         if rule.retry_s < rule.settle_s:
             raise ConfigError(where, "policies.remedy.retry_s", f"expected at least settle_s ({rule.settle_s:g} s)")
+        if rule.window_s < rule.settle_s + effect.BEFORE_S:
+            least = f"{rule.settle_s + effect.BEFORE_S:g} s: settle_s and the ten minutes before a step"
+            raise ConfigError(where, "policies.remedy.window_s", f"expected at least {least}")
         if rule.longest_s > 43_200.0:
             raise ConfigError(where, "policies.remedy.longest_s", "expected at most 12h: the record reaches back one day")
         if rule.learn and not bandit.available():
@@ -79,38 +83,45 @@ class Remedy:
 
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
         """First what is to be put back, then one try per trouble, surest first."""
-        tried, now = self._tried(snapshot), troubles(snapshot.cluster, snapshot.findings, self.rule.confidence)
-        for one in tried:
-            yield from self._put_back(snapshot, one, frozenset(trouble.name for trouble in now))
+        tried, looked = self._tried(snapshot), self._looked(snapshot)
+        now = troubles(snapshot.cluster, snapshot.findings, self.rule.confidence) if looked else ()
+        for one in {_lever(one.action): one for one in tried}.values():
+            yield from self._put_back(snapshot, one, frozenset(trouble.name for trouble in now) if looked else None)
+        if not looked:
+            yield "no fresh diagnosis: nothing is tried, and no trouble counts as gone"
         busy = {one.job for one in tried if one.open or self._settling(snapshot, one)}
         for trouble in now:
             if trouble.job.id in busy:
                 yield f"{trouble.name}: an earlier step has not shown its effect yet"
             else:
-                busy.add(trouble.job.id)
-                yield self._try(snapshot, trouble, tried)
+                answer = self._try(snapshot, trouble, tried)
+                busy |= {trouble.job.id} | _slowed(answer)
+                yield answer
+
+    def _looked(self, snapshot: Snapshot) -> bool:
+        at = snapshot.diagnosed_at
+        return at is not None and 0 <= snapshot.now - at <= self.rule.max_diagnosis_age_s
 
     # -- what was tried ------------------------------------------------------------------------------------------------
 
     def _tried(self, snapshot: Snapshot) -> tuple[Tried, ...]:
         """Own confirmed or open tries, oldest first; what was put back later is told apart by what is in force."""
-        names = {label(cause, job): job.id for job in snapshot.cluster.jobs for cause in STALLS}
         mine = [e for e in snapshot.history if e.admission.decision.policy == self.name]
-        kept = [e for e in mine if e.state in (EntryState.CONFIRMED, *OPEN) and e.admission.decision.cause in names]
-        return tuple(self._as_tried(e, names) for e in sorted(kept, key=lambda e: (e.admission.at, e.admission.id)))
+        kept = [e for e in mine if e.state in (EntryState.CONFIRMED, *OPEN) and sufferer(e.admission.decision.cause)]
+        return tuple(self._as_tried(e) for e in sorted(kept, key=lambda e: (e.admission.at, e.admission.id)))
 
-    def _as_tried(self, entry: Entry, names: Mapping[str, str]) -> Tried:
-        decision, cause = entry.admission.decision, entry.admission.decision.cause
-        return Tried(action=decision.action, against=cause, job=names[cause], at=entry.admission.at, open=entry.state in OPEN)
+    def _as_tried(self, entry: Entry) -> Tried:
+        decision, at = entry.admission.decision, entry.admission.at
+        name = sufferer(decision.cause)
+        return Tried(action=decision.action, against=decision.cause, job=name, at=at, open=entry.state in OPEN)
 
     def _settling(self, snapshot: Snapshot, one: Tried) -> bool:
-        waits = not isinstance(one.action, RequestCheckpoint)  # a checkpoint alone changes no step time
-        return (
-            waits and snapshot.now - one.at < self.rule.settle_s and remedies.undone(one.action, snapshot.cluster) is not None
-        )
+        if isinstance(one.action, RequestCheckpoint) or snapshot.now - one.at >= self.rule.settle_s:
+            return False  # a checkpoint alone changes no step time
+        return isinstance(one.action, Migrate) or remedies.undone(one.action, snapshot.cluster) is not None
 
-    def _put_back(self, snapshot: Snapshot, one: Tried, present: frozenset[str]) -> Iterator[Decision]:
-        """What did not help, what is no longer needed, and what has stood for the longest time."""
+    def _put_back(self, snapshot: Snapshot, one: Tried, present: frozenset[str] | None) -> Iterator[Decision]:
+        """What did not help, what is no longer needed, and what has stood for the longest time; `present` None: not known."""
         back = remedies.undone(one.action, snapshot.cluster)
         if back is None or one.open or snapshot.now - one.at < self.rule.settle_s:
             return
@@ -119,7 +130,7 @@ class Remedy:
         knob, age = isinstance(one.action, TuneJob), snapshot.now - one.at
         if found is not None and found.ratio < self.rule.least_gain_ratio and age < self.rule.retry_s:
             why = f"it did not help ({shown})"
-        elif not knob and one.against not in present and age >= self.rule.calm_s:
+        elif not knob and present is not None and one.against not in present and age >= self.rule.calm_s:
             why = f"{one.against} is gone"
         elif not knob and age >= self.rule.longest_s:
             why = f"it has stood for {age / 3600:.0f} h"
@@ -136,7 +147,7 @@ class Remedy:
         """The first arm that can be pulled and was not pulled against this lately."""
         why_not: list[str] = [f"add GPUs: they would wait for the same {trouble.cause.value}"]
         for arm in self._arms(snapshot, trouble, tried):
-            wish = remedies.action(arm, trouble, snapshot.cluster, self.rule)
+            wish = remedies.action(arm, trouble, snapshot, self.rule)
             if not isinstance(wish, str) and not self._lately(snapshot, trouble, wish, tried):
                 return self._wish(snapshot, trouble, wish, tuple(why_not))
             why_not.append(f"{arm}: {wish if isinstance(wish, str) else 'tried lately'}")
@@ -152,7 +163,7 @@ class Remedy:
         return (*(arm for arm in arms if arm not in remedies.KNOBS and arm != "move"), *best, *(a for a in arms if a == "move"))
 
     def _pull(self, arm: str, trouble: Trouble, snapshot: Snapshot) -> Action | str:
-        return remedies.action(arm, trouble, snapshot.cluster, self.rule)
+        return remedies.action(arm, trouble, snapshot, self.rule)
 
     def _tries(self, snapshot: Snapshot, tried: Sequence[Tried]) -> list[bandit.Try]:
         """Every knob that was turned and whose effect is in the snapshot."""
@@ -194,5 +205,16 @@ def _alike(one: Action, other: Action) -> bool:
     """The same lever in the same direction, whatever the amount."""
     if isinstance(one, TuneJob) and isinstance(other, TuneJob):
         return one.knob == other.knob and (one.value > one.was) == (other.value > other.was)
-    place = [field.name for field in fields(one) if field.name in ("link", "owner", "job")]
-    return one.kind == other.kind and all(getattr(one, name) == getattr(other, name, None) for name in place)
+    return _lever(one) == _lever(other)
+
+
+def _lever(action: Action) -> tuple[str, ...]:
+    """What an action pulls at, whatever the amount."""
+    place = [field.name for field in fields(action) if field.name in ("link", "owner", "job", "knob")]
+    return (action.kind, *(str(getattr(action, name)) for name in place))
+
+
+def _slowed(answer: Decision | str) -> frozenset[str]:
+    """The job that a decision caps: what it suffers from then is no trouble of its own."""
+    action = None if isinstance(answer, str) else answer.action
+    return frozenset({action.owner.removeprefix("job/")} if isinstance(action, LimitBandwidth) else ())

@@ -37,6 +37,12 @@ def label(cause: Cause, job: Job) -> str:
     return f"{cause.value} of {job.id}"
 
 
+def sufferer(label: str) -> str:
+    """The job that a trouble of this label is about, whether or not it is still there; '' for another text."""
+    cause, _, job = label.partition(" of ")
+    return job if any(cause == one.value for one in STALLS) else ""
+
+
 def troubles(cluster: Cluster, findings: tuple[Finding, ...], confidence: float) -> tuple[Trouble, ...]:
     """What is surely wrong now and somebody can do something about, surest first; one per job and cause."""
     found: dict[str, Trouble] = {}

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aiops.model import Cluster, HoldState, Job, JobState, NodeState
+from aiops.model import Cluster, HoldState, Job, JobState, NodeState, Reservation
 from aiops.snapshot import Snapshot
 
 SEARCH = 5_000  # cheapest sets looked at before the greedy choice: 12 candidates exhaustively, 0.1 s
@@ -43,11 +43,27 @@ def with_leaving(free: Mapping[str, float], waiting: Job, snapshot: Snapshot) ->
     for job in snapshot.cluster.jobs:
         if job.state is JobState.STOPPING:
             _add(coming, job, 1.0)
-    for one in snapshot.reservations:
-        if one.state in (HoldState.HELD, HoldState.ACTIVE) and one.owner != waiting.id and one.starts_at is None:
+    for one in begun(snapshot):
+        if one.owner != waiting.id:
             for node in one.nodes:
                 coming[node] = coming.get(node, 0.0) - one.gpus / len(one.nodes)
     return coming
+
+
+def unheld(snapshot: Snapshot) -> dict[str, float]:
+    """Free GPUs per node that are not held for anybody."""
+    free = free_gpus(snapshot.cluster)
+    for one in begun(snapshot):
+        for node in one.nodes:
+            if node in free:
+                free[node] = max(0.0, free[node] - one.gpus / len(one.nodes))
+    return free
+
+
+def begun(snapshot: Snapshot) -> list[Reservation]:
+    """Live reservations that take capacity now: at once, or since the time that they were made for."""
+    live = (one for one in snapshot.reservations if one.state in (HoldState.HELD, HoldState.ACTIVE))
+    return [one for one in live if one.starts_at is None or one.starts_at <= snapshot.now]
 
 
 def _add(free: dict[str, float], job: Job, sign: float) -> None:

@@ -31,12 +31,14 @@ from aiops.model import (
     Cluster,
     Finding,
     Gpu,
+    HoldState,
     Job,
     JobState,
     Knob,
     Link,
     Node,
     NodeState,
+    Reservation,
     Series,
     SeriesKey,
     Share,
@@ -84,9 +86,10 @@ def seen(
 ) -> Snapshot:
     cluster = Cluster(at=NOW, backend="b", nodes=NODES, jobs=jobs, links=(link,), volumes=(Volume(name="data", link="disk"),))
     needs = POLICY.needs(cluster)
+    said = {"diagnosed_at": NOW - 10.0, **changes}
     return Snapshot(
         id="c", now=NOW, epoch=1, cluster=cluster, findings=findings,
-        series={query_id(need.query): series for need in needs}, **changes,
+        series={query_id(need.query): series for need in needs}, **said,
     )  # fmt: skip
 
 
@@ -228,6 +231,34 @@ def test_caps_and_guarantees_go_back_when_the_trouble_has_been_gone_for_a_while(
     assert asks(seen(link=given, series=helped, history=(done(GIVE, Cause.IO_STALL, ago=700.0),))) == release
 
 
+@pytest.mark.parametrize("at", [None, NOW - 200.0, NOW + 10.0])
+def test_without_a_fresh_diagnosis_nothing_is_tried_and_nothing_counts_as_gone(at: float | None) -> None:
+    """A diagnosis that hangs leaves its last findings behind, and one that failed leaves none: neither says how it is now."""
+    assert asks(seen(found(Cause.PREP_STALL, subject="host:n0"), diagnosed_at=at)) == []
+    given = replace(DISK, shares=(Share(owner="job/train", guarantee_bytes_per_s=250.0),))
+    assert asks(seen(link=given, history=(done(GIVE, Cause.IO_STALL, ago=700.0),), diagnosed_at=at)) == []
+
+
+def test_a_cap_goes_back_though_the_sufferer_is_no_longer_listed() -> None:
+    lift = LimitBandwidth(link="disk", owner="job/hog", bytes_per_s=None, was=250.0)
+    assert asks(seen(jobs=(HOG,), link=CAPPED, history=(done(CAP, Cause.IO_STALL, ago=700.0),))) == [lift]
+
+
+def test_a_cap_is_as_old_as_the_last_time_it_was_set() -> None:
+    """It was put back in between: what is in force now has stood for two minutes."""
+    history = (done(CAP, Cause.IO_STALL, ago=5000.0), done(CAP, Cause.IO_STALL, ago=120.0, id="b"))
+    assert asks(seen(link=CAPPED, history=history)) == []
+
+
+def test_two_who_slow_each_other_down_are_not_both_capped() -> None:
+    """Whoever is capped is slow because of that: to cap the other in return would leave half the link to nobody."""
+    twins = (TRAIN, job("hog", priority=5))
+    both = [found(Cause.NET_CONTENTION, id=name, sli=f"job:{name}:job_step_duration_seconds") for name in ("hog", "train")]
+    (first,) = (one for one in asks(seen(*both, jobs=twins)) if isinstance(one, LimitBandwidth))
+    capped = replace(DISK, shares=(Share(owner=first.owner, cap_bytes_per_s=250.0),))
+    assert not [one for one in asks(seen(*both, jobs=twins, link=capped)) if isinstance(one, LimitBandwidth)]
+
+
 def test_a_cap_that_did_not_help_makes_way_for_the_next_remedy() -> None:
     lift = LimitBandwidth(link="disk", owner="job/hog", bytes_per_s=None, was=250.0)
     history = (done(CAP, Cause.IO_STALL),)
@@ -263,6 +294,16 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
             job("train", checkpoint=replace(PROOF, verified=False)), RequestCheckpoint(job="train", run_id="train-1"),
             id="an unverified proof is none",
         ),
+        pytest.param(
+            job("train", checkpoint=replace(PROOF, at=NOW - 1000.0), runtime_s=20_000.0),
+            RequestCheckpoint(job="train", run_id="train-1"), id="an old one, however freshly read: a new one first",
+        ),
+        pytest.param(
+            job("train", checkpoint=replace(PROOF, at=NOW - 40.0), checkpoint_requested_at=NOW - 20.0),
+            replace(MORE, value=2.0), id="one was asked for that has not come: the one before it is no answer",
+        ),
+        pytest.param(job("train", checkpoint=PROOF, gang="g"), replace(MORE, value=2.0), id="whole gangs only"),
+        pytest.param(job("train", checkpoint=PROOF, gpu_type="H100"), replace(MORE, value=2.0), id="no GPU of its kind there"),
         pytest.param(job("train", checkpoint=PROOF, runtime_s=7300.0), replace(MORE, value=2.0), id="nearly done"),
         pytest.param(job("train", checkpoint=PROOF, gpus=5), replace(MORE, value=2.0), id="no other node has room"),
         pytest.param(job("train", checkpoint=PROOF, nodes=("n0", "n1")), replace(MORE, value=2.0), id="spans nodes"),
@@ -270,6 +311,21 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
 )  # fmt: skip
 def test_a_job_moves_only_where_that_gains_more_than_it_loses(one: Job, wish: Action) -> None:
     assert asks(seen(HOT, jobs=(one,))) == [wish]
+
+
+def test_after_a_move_nothing_else_is_tried_until_its_effect_shows() -> None:
+    move = Migrate(job="train", run_id="train-0", on_nodes=("n1",), to_nodes=("n0",), checkpoint="c0", gpus=2)
+    assert asks(seen(HOT, jobs=(TRAIN,), history=(done(move, Cause.CPU_CONTENTION, ago=100.0),))) == []
+
+
+@pytest.mark.parametrize(("starts_at", "moves"), [(None, False), (NOW - 60.0, False), (NOW + 60.0, True)])
+def test_no_job_moves_to_what_is_held_for_another(starts_at: float | None, moves: bool) -> None:
+    hold = Reservation(
+        name="h", owner="other", state=HoldState.HELD, fence=1, created_at=NOW, expires_at=NOW + 30.0, hard_cap_at=NOW + 900.0,
+        nodes=("n1",), gpus=3, starts_at=starts_at,
+    )  # fmt: skip
+    (wish,) = asks(seen(HOT, jobs=(job("train", checkpoint=PROOF),), reservations=(hold,)))
+    assert isinstance(wish, Migrate) is moves
 
 
 # -- never more GPUs ---------------------------------------------------------------------------------------------------
@@ -357,6 +413,7 @@ def test_learning_is_off_by_default() -> None:
         ({"throttle_ratio": 0}, "throttle_ratio"),
         ({"retry_s": "1m"}, "retry_s"),
         ({"longest_s": "2d"}, "longest_s"),
+        ({"window_s": "10m"}, "window_s"),  # could never hold what was before a step and what came of it
         ({"loader_knob": ""}, "loader_knob"),
         ({"what": 1}, "what"),
     ],

@@ -98,6 +98,7 @@ def cycle(stalled: bool, asked: float = 18.0, gpus: int = 1, looked: bool = True
     cut = {key: tuple(replace(r, times=r.times[-90:], values=r.values[-90:]) for r in kept) for key, kept in found.items()}
     snapshot = Snapshot(
         id="c", now=NOW, epoch=1, cluster=seen, due=tuple(POLICIES), series=cut, findings=findings,
+        diagnosed_at=NOW if looked else None,
         modes=dict.fromkeys(POLICIES, Mode.ACT), supports=("scale_service", "scale_pool", "limit_bandwidth"),
     )  # fmt: skip
     decided = decide(snapshot, POLICIES)
