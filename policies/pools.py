@@ -3,7 +3,8 @@
 As one would tell an operator: *"When jobs wait for GPUs that the pool has not, I ask for as many nodes as they need, at once.
 On top of that I look ahead as far as a node takes to start. I give back nodes one by one: only empty ones that the pool may
 give back, protected by nobody, promised to nobody, and only when neither the last ten minutes nor what is foreseen needs them.
-Without fresh figures, while jobs wait, or where I cannot see what runs where, I give back nothing."*
+Without fresh figures, while jobs wait, or where I cannot see what runs where, I give back nothing. While what runs here waits
+for storage or network, I add nothing that would wait for the same."*
 
 The half of `prescale` that scales nodes; part of its rule and of its settings. Targets are absolute.
 """
@@ -23,6 +24,7 @@ from aiops.snapshot import Need, Snapshot
 from policies.load import covered, demand, distrust, known, lead
 from policies.outlook import Rule, only, query_of
 from policies.room import Room, empty, fitting, promised, short
+from policies.stalls import stalled_pool
 
 DEMANDED = "pool_gpus_demanded"
 SETTLE_S = 60.0
@@ -76,6 +78,12 @@ def scale(snapshot: Snapshot, pool: Pool, rule: Rule, policy: tuple[str, float],
     needed, why = grow(snapshot, pool, room, asked, ordered)
     target = min(max(needed + room.idle_on, pool.min_nodes), pool.max_nodes)
     if target > pool.nodes:
+        stall = stalled_pool(snapshot, pool.name, rule.cause_confidence)
+        if stall is not None:
+            told = f"{stall.cause.value} on {stall.subject}: more nodes would not help"
+            target, why = max(pool.nodes, pool.min_nodes), f"{why}; {told}"
+        if target == pool.nodes:
+            return f"pool {pool.name}: {why}"
         if asked_lately(snapshot, pool, target, asked.lead_s):
             return f"pool {pool.name}: {target} nodes are on their way"
         more = ScalePool(pool=pool.name, version=pool.version, nodes=target, was=pool.nodes)

@@ -10,13 +10,20 @@ import re
 
 import numpy as np
 
-from aiops.model import Cause, Finding, Floats, Series, SeriesKey, Service
+from aiops.model import Cause, Finding, Floats, JobState, Series, SeriesKey, Service
 from aiops.snapshot import Snapshot
 from policies.load import SURGES, known
+from policies.trouble import suffering
 
 STALLS = frozenset(
     {Cause.IO_STALL, Cause.PREP_STALL, Cause.NET_CONTENTION, Cause.NOISY_NEIGHBOUR, Cause.STRAGGLER, Cause.SENSOR_FAULT}
 )
+
+SHARED = frozenset({Cause.IO_STALL, Cause.NET_CONTENTION, Cause.NOISY_NEIGHBOUR})
+"""Those that a new node would share; a slow loader or a straggler is one job's own."""
+
+LEFT_S = 900.0
+"""A finding older than this is what a diagnosis that no longer runs has left; `prescale` trusts a forecast as long."""
 
 IN_FLIGHT = re.compile(r"in_?flight|concurren|running|waiting|pending|queue|active|outstanding|ongoing", re.IGNORECASE)
 """Names of what counts requests that are there, not requests that come: vLLM's `num_requests_running`, Ray's `ongoing`."""
@@ -27,8 +34,7 @@ def stalled(finding: Finding, service: Service, snapshot: Snapshot, confidence: 
 
     Whatever else it may suffer from: replicas that wait for storage do not serve a grown load either.
     """
-    sure = finding.cause in STALLS and finding.confidence >= confidence
-    if not sure or service.gpus_per_replica == 0:
+    if finding not in sure(snapshot, confidence) or service.gpus_per_replica == 0:
         return False
     suffers = [one for one in snapshot.findings if names(one.sli or "", service)]
     traced = any(finding.subject in one.chain for one in suffers)
@@ -43,10 +49,32 @@ def names(entity: str, service: Service) -> bool:
 
 def share_stalled(snapshot: Snapshot, service: Service, confidence: float) -> float:
     """Share of the nodes of the service's pool with a sure stall on one of their parts (`disk:NODE/DEVICE`, `host:NODE`)."""
-    sure = [one for one in snapshot.findings if one.cause in STALLS and one.confidence >= confidence]
-    stalled_nodes = {one.subject.partition(":")[2].partition("/")[0] for one in sure}
     members = [node.name for node in snapshot.cluster.nodes if node.pool == service.pool]
-    return sum(name in stalled_nodes for name in members) / len(members) if members else 0.0
+    return share_of(members, sure(snapshot, confidence))
+
+
+def stalled_pool(snapshot: Snapshot, pool: str, confidence: float) -> Finding | None:
+    """A sure stall of what nodes share, where half of the pool's nodes or of its GPUs that jobs hold suffer from one."""
+    shared = [one for one in sure(snapshot, confidence) if one.cause in SHARED]
+    if not shared:
+        return None
+    cluster, members = snapshot.cluster, [node.name for node in snapshot.cluster.nodes if node.pool == pool]
+    here = [job for job in cluster.jobs if job.state is JobState.RUNNING and not set(members).isdisjoint(job.nodes)]
+    slow = {job.id for one in shared for job in suffering(cluster, one)}
+    held, waiting = (sum(job.gpus for job in jobs) for jobs in (here, [job for job in here if job.id in slow]))
+    return shared[0] if share_of(members, shared) >= 0.5 or 0 < held <= 2 * waiting else None
+
+
+def sure(snapshot: Snapshot, confidence: float) -> list[Finding]:
+    """Stalls that a diagnosis is sure of and that it has not left behind."""
+    known = (one for one in snapshot.findings if one.cause in STALLS and one.confidence >= confidence)
+    return [one for one in known if snapshot.now - one.at <= LEFT_S]
+
+
+def share_of(nodes: list[str], findings: list[Finding]) -> float:
+    """Share of these nodes that one of the findings is on a part of."""
+    hit = {one.subject.partition(":")[2].partition("/")[0] for one in findings}
+    return sum(name in hit for name in nodes) / len(nodes) if nodes else 0.0
 
 
 def counts_in_flight(load: SeriesKey) -> bool:

@@ -20,7 +20,9 @@ from aiops.codec import decode, encode
 from aiops.decide.core import decide
 from aiops.errors import ConfigError
 from aiops.model import (
+    Cause,
     Cluster,
+    Finding,
     Forecast,
     Gpu,
     HoldState,
@@ -248,6 +250,49 @@ def test_what_came_and_was_given_back_is_not_on_its_way() -> None:
         for id, ago, one in (("a", 250, grow), ("b", 60, back))
     )  # fmt: skip
     done = action(seen(cluster(*TWO, jobs=FULL), flat(24.0), history=history))
+    assert isinstance(done, ScalePool) and done.nodes == 3
+
+
+def stall(subject: str, sli: str | None = None, **changes: object) -> Finding:
+    fields = {
+        "id": subject,
+        "at": NOW,
+        "cause": Cause.IO_STALL,
+        "subject": subject,
+        "score": 1.0,
+        "confidence": 0.9,
+        "sli": sli,
+    }
+    return Finding(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+STEPS = "job:a:job_step_duration_seconds"
+
+
+@pytest.mark.parametrize(
+    ("finding", "grows"),
+    [
+        pytest.param(stall("volume:data", STEPS), False, id="who holds half of its GPUs waits for storage"),
+        pytest.param(stall("link:up", STEPS, cause=Cause.NET_CONTENTION), False, id="or for the network"),
+        pytest.param(stall("disk:n1/sda"), False, id="half of its nodes do"),
+        pytest.param(stall("disk:n1/sda", confidence=0.5), True, id="not sure"),
+        pytest.param(stall("disk:n1/sda", at=NOW - 1000.0), True, id="long ago: nobody looks any more"),
+        pytest.param(stall("disk:far/sda"), True, id="elsewhere"),
+        pytest.param(
+            stall("loader:a", STEPS, cause=Cause.PREP_STALL), True, id="its own loader: others need not wait for that"
+        ),
+    ],
+)
+def test_no_node_is_added_that_would_wait_for_the_same_storage(finding: Finding, grows: bool) -> None:
+    answer = action(seen(cluster(*TWO, jobs=FULL), flat(24.0), ahead(40.0), findings=(finding,)))
+    assert isinstance(answer, ScalePool) is grows
+    assert grows or finding.cause.value in str(answer)
+
+
+def test_a_stall_keeps_no_pool_under_its_floor() -> None:
+    world = cluster(*TWO, jobs=FULL)
+    low = replace(world, pools=(replace(world.pools[0], min_nodes=3),))
+    done = action(seen(low, flat(40.0), findings=(stall("disk:n1/sda"),)))
     assert isinstance(done, ScalePool) and done.nodes == 3
 
 

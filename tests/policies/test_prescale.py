@@ -167,6 +167,8 @@ def test_a_storage_stall_gives_no_gpu_scale_up() -> None:
     gpu = service(4, gpus_per_replica=1)
     assert "io_stall" in note(seen(gpu, flat(80.0), findings=(stall,)))
     assert target(seen(gpu, flat(80.0))) == 8
+    old = replace(stall, at=NOW - 1000.0)
+    assert target(seen(gpu, flat(80.0), findings=(old,))) == 8, "nobody looks any more: the last finding holds nothing for ever"
     assert target(seen(service(4), flat(80.0), findings=(stall,))) == 8, "no GPUs, no gate"
 
 
