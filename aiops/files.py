@@ -30,6 +30,9 @@ MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "null", "NULL", "None", "#N/A")
 LATEST = 253_402_300_800.0
 """Year 10000 in Unix seconds: anything above is milliseconds or nanoseconds by mistake."""
 
+EARLIEST = -62_135_596_800.0
+"""Year 1 in Unix seconds: a calendar knows no time before."""
+
 
 class Kind(StrEnum):
     """What a column must hold."""
@@ -150,7 +153,7 @@ def parse_times(texts: Sequence[str] | NDArray[Any]) -> Floats:
         found = np.array([str(texts[int(i)]) for i in iso])
         stamps = pandas.to_datetime(found, utc=True, format="ISO8601", errors="coerce")
         numbers[iso] = np.where(stamps.isna(), np.nan, stamps.as_unit("ns").astype(np.int64) / 1e9)
-    bad = np.flatnonzero(~(np.abs(numbers) < LATEST))
+    bad = np.flatnonzero(~((numbers >= EARLIEST) & (numbers < LATEST)))
     if len(bad):
         raise ValueError(f"expected {Kind.TIME.expected}, found {str(texts[int(bad[0])])[:60]!r}")
     return numbers

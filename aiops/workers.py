@@ -111,12 +111,18 @@ class DaskWorkers:
 
 
 def prepare_worker() -> None:
+    """Make this process fit to learn in, and deaf to Ctrl-C: that is the parent's business, which ends the workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_fits()
+
+
+def prepare_fits() -> None:
     """Cap this process to one thread and silence the fitting libraries' logs."""
     import logging
     import os
-    import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends the workers
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # beside other load, boosting trains 7-14 times slower with more
     for name in ("cmdstanpy", "prophet", "prophet.plot"):

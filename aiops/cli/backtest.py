@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from aiops import plugins
-from aiops.cli.forecast import Input, positive, read_series
+from aiops.cli.forecast import SHORTEST_STEP_S, Input, positive, read_series, steps_ahead
 from aiops.errors import UserError
 from aiops.files import write_atomic
 from aiops.model import Forecast, Series
@@ -46,7 +46,7 @@ def backtest(
     names = parse_models(models)
     loaded = read_series(series)
     _check_range(series, loaded)
-    step_s = positive("--step", step) if step else _usual_step(loaded)
+    step_s = positive("--step", step) if step else _usual_step(series, loaded)
     ahead = sorted({max(step_s, round(positive("--horizons", part) / step_s) * step_s) for part in horizons.split(",")})
     at = spread_origins(loaded, origins, ahead[-1])
     runs, took = _run_all(names, loaded, (at, ahead[-1], step_s))
@@ -83,11 +83,11 @@ def parse_models(text: str) -> list[str]:
     return [*NAIVE, *(name for name in asked if name not in NAIVE)]
 
 
-def _usual_step(loaded: Sequence[Series]) -> float:
+def _usual_step(path: Path, loaded: Sequence[Series]) -> float:
     gaps = np.concatenate([np.diff(s.times) for s in loaded])
     if not len(gaps):
-        raise UserError("expected series of more than one point")
-    return float(np.median(gaps))
+        raise UserError(f"{path}: expected series of more than one point")
+    return max(float(np.median(gaps)), SHORTEST_STEP_S)
 
 
 def _run_all(
@@ -96,11 +96,11 @@ def _run_all(
     from aiops.cli.progress import bar
     from aiops.forecast.rolling import Ask, forecast_origins
     from aiops.forecast.single import for_steps, forecast_with
-    from aiops.workers import prepare_worker
+    from aiops.workers import prepare_fits
 
-    prepare_worker()
+    prepare_fits()
     at, reach_s, step_s = grid
-    ask = Ask(step_s=step_s, steps=round(reach_s / step_s), quantiles=QUANTILES)
+    ask = Ask(step_s=step_s, steps=steps_ahead("--horizons", reach_s, step_s), quantiles=QUANTILES)
     runs, took = {}, {}
     for name in names:
         begun = time.perf_counter()

@@ -135,7 +135,7 @@ def show(report: Report) -> None:
     for cause in report.causes[:1]:
         if "step_s" in cause.counterfactual:
             told = cause.counterfactual
-            console.print(f"a step takes {told['step_now_s']:.3g} s; without {cause.entity}: {told['step_s']:.3g} s")
+            console.print(Text(f"a step takes {told['step_now_s']:.3g} s; without {cause.entity}: {told['step_s']:.3g} s"))
         if "sli" in cause.counterfactual:
             told = cause.counterfactual
             console.print(Text(f"{report.sli} is {told['sli_now']:.3g}; without {cause.entity}: about {told['sli']:.3g}"))

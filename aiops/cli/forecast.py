@@ -13,13 +13,16 @@ import typer
 
 from aiops import plugins
 from aiops.errors import InputError, UserError
-from aiops.files import Kind, csv_text, parse_times, read_table, write_atomic
+from aiops.files import LATEST, Kind, csv_text, parse_times, read_table, write_atomic
 from aiops.model import Floats, Forecast, Series, SeriesKey
 from aiops.settings import seconds
 
 LONG = {"time": Kind.TIME, "series": Kind.TEXT, "value": Kind.NUMBER}
 MAX_STEPS = 10_000
 """A horizon of more steps than this is a unit by mistake."""
+
+SHORTEST_STEP_S = 1e-3
+"""Rows closer than this are forecast from every millisecond on: nearer times are one in floating point."""
 
 Input = Annotated[Path, typer.Argument(metavar="SERIES", help="Long CSV, .csv.gz or .parquet: time,series,value.")]
 Horizon = Annotated[str, typer.Option(help="How far ahead, such as 30m.")]
@@ -77,30 +80,41 @@ def _by_step(
     for origin in origins:
         gaps = [np.diff(s.times[s.times <= origin]) for s in loaded]
         times = np.concatenate([[0.0], np.cumsum(np.concatenate(gaps))]) if gaps else np.zeros(1)
-        groups.setdefault(max(usual(times), 1e-3), []).append(origin)
+        groups.setdefault(max(usual(times), SHORTEST_STEP_S), []).append(origin)
     yield from sorted(groups.items())
 
 
 def _ask(step_s: float, ahead_s: float, quantiles: Floats) -> Any:
     from aiops.forecast.rolling import Ask
 
+    return Ask(step_s=step_s, steps=steps_ahead("--horizon", ahead_s, step_s), quantiles=quantiles)
+
+
+def steps_ahead(flag: str, ahead_s: float, step_s: float) -> int:
+    """How many steps a horizon has, at least one; UserError for far too many."""
     steps = max(1, round(ahead_s / step_s))
     if steps > MAX_STEPS:
-        raise UserError(f"--horizon: expected at most {MAX_STEPS} steps of {step_s:g} s, found {steps}")
-    return Ask(step_s=step_s, steps=steps, quantiles=quantiles)
+        raise UserError(f"{flag}: expected at most {MAX_STEPS} steps of {step_s:g} s, found {steps}")
+    return steps
 
 
 def _run(loaded: Sequence[Series], origins: Sequence[float], ask: Any, model: str, progress: Any) -> list[Forecast]:
     from aiops.forecast.rolling import forecast_origins
     from aiops.forecast.single import for_steps, forecast_with
-    from aiops.workers import prepare_worker
+    from aiops.workers import prepare_fits
 
-    prepare_worker()
+    prepare_fits()
+    _check_end(origins[-1], ask)
     if model == "auto":
         return list(forecast_origins(loaded, origins, ask, progress))
     if model not in plugins.names("forecasters"):
         raise UserError(f"--model: expected auto or one of {', '.join(plugins.names('forecasters'))}, found {model!r}")
     return list(forecast_with(for_steps(plugins.load("forecasters", model), ask.steps), loaded, origins, ask, progress))
+
+
+def _check_end(origin: float, ask: Any) -> None:
+    if origin + ask.steps * ask.step_s >= LATEST:
+        raise UserError(f"--horizon: expected to end before the year 10000, found {ask.steps} steps of {ask.step_s:g} s")
 
 
 def read_series(path: Path) -> list[Series]:
@@ -204,6 +218,6 @@ def summary(made: Sequence[Forecast], out: Path) -> None:
             coverage,
             "yes" if f.refused is None and f.skill is not None else f.refused or "not judged",
         )
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # a name may hold [brackets]
     if len(newest) > 30:
         typer.echo(f"... and {len(newest) - 30} more series")

@@ -33,6 +33,7 @@ def draw(analysis: Analysis, path: Path) -> None:
     from aiops.files import write_atomic
 
     mpl.use("Agg")
+    mpl.rcParams["text.parse_math"] = False  # a name may hold $
     from matplotlib import pyplot as plt
 
     rows = evidence_rows(analysis)

@@ -14,10 +14,12 @@ import numpy as np
 
 from aiops.errors import UserError
 from aiops.files import write_atomic
-from aiops.model import Forecast, Series
+from aiops.model import Floats, Forecast, Series
 
 MAX_PANELS = 12
 HISTORY_HORIZONS = 12
+MOST = 1e300
+"""An axis over greater values has a length that is no number."""
 
 
 def check_picture(path: Path | None) -> None:
@@ -31,10 +33,13 @@ def draw(path: Path, series: Sequence[Series], made: Sequence[Forecast]) -> None
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
     from matplotlib import pyplot
 
     newest = {f.target: f for f in sorted(made, key=lambda f: f.made_at)}
-    shown = [s for s in sorted(series, key=lambda s: -float(np.nansum(np.abs(s.values)))) if str(s.key) in newest][:MAX_PANELS]
+    shown = [s for s in sorted(series, key=lambda s: -float(np.nansum(np.abs(_drawable(s.values))))) if str(s.key) in newest][
+        :MAX_PANELS
+    ]
     columns = 1 if len(shown) < 3 else 2
     lines = -(-max(1, len(shown)) // columns)
     figure, axes = pyplot.subplots(lines, columns, figsize=(6.5 * columns, 2.6 * lines), squeeze=False, layout="constrained")
@@ -51,13 +56,13 @@ def draw(path: Path, series: Sequence[Series], made: Sequence[Forecast]) -> None
 def _panel(axis: Any, series: Series, forecast: Forecast) -> None:
     span = float(forecast.times[-1] - forecast.made_at)
     near = (series.times >= forecast.made_at - HISTORY_HORIZONS * span) & (series.times <= forecast.times[-1])
-    times, values = series.times[near], series.values[near]
+    times, values = series.times[near], _drawable(series.values[near])
     past = times <= forecast.made_at
-    low, high = forecast.values[0], forecast.values[-1]
+    low, high = _drawable(forecast.values[0]), _drawable(forecast.values[-1])
     axis.fill_between(_dates(forecast.times), low, high, color="#8fb8de", alpha=0.6, linewidth=0, label=_band_name(forecast))
     axis.plot(_dates(times[past]), values[past], color="#333333", linewidth=1, label="history")
     axis.plot(_dates(times[~past]), values[~past], color="#c0392b", linewidth=1.2, marker=".", markersize=4, label="truth")
-    axis.plot(_dates(forecast.times), forecast.at_quantile(0.5), color="#1f5f99", linewidth=1.2, label="median")
+    axis.plot(_dates(forecast.times), _drawable(forecast.at_quantile(0.5)), color="#1f5f99", linewidth=1.2, label="median")
     axis.axvline(_dates(np.array([forecast.made_at]))[0], color="#999999", linewidth=0.8, linestyle=":")
     axis.set_title(f"{series.key}   {forecast.model}"[:90], fontsize=8, loc="left")
     axis.tick_params(labelsize=7)
@@ -66,6 +71,10 @@ def _panel(axis: Any, series: Series, forecast: Forecast) -> None:
 
 def _band_name(forecast: Forecast) -> str:
     return f"{forecast.quantiles[0]:g} to {forecast.quantiles[-1]:g}"
+
+
+def _drawable(values: Floats) -> Floats:
+    return np.clip(values, -MOST, MOST)
 
 
 def _dates(times: Any) -> list[datetime]:

@@ -97,5 +97,5 @@ def table(title: str, rows: list[list[str]], header: tuple[str, ...] = HEADER) -
         shown.add_column(name, justify="left" if name in ("run", "service", "refusals") else "right")
     for row in rows:
         shown.add_row(*row)
-    console = Console()
-    Console(width=None if console.is_terminal else WIDE).print(shown)
+    width = None if Console().is_terminal else WIDE
+    Console(width=width, markup=False, emoji=False).print(shown)  # a name may hold [brackets]

@@ -32,7 +32,7 @@ def top(
     if as_json:
         typer.echo(json.dumps(look(url, token), indent=1))
         return
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a name may hold [brackets]
     if once or not console.is_terminal:
         console.print(render(look(url, token)))
         return

@@ -1,0 +1,82 @@
+"""`aiops forecast` and `aiops backtest` on rubbish: each either answers, or says in one line what it expected."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from aiops.cli.backtest import backtest
+from aiops.cli.forecast import forecast
+from aiops.cli.pictures import draw
+from aiops.errors import UserError
+from aiops.model import Forecast, Series, SeriesKey
+
+START = 1_760_000_000
+
+
+def file(path, rows):
+    path.write_text("time,series,value\n" + "".join(f"{t},{name},{value}\n" for t, name, value in rows))
+    return path
+
+
+def a_series(name="a", start=START, step=300, value=lambda i: 100 + i % 7):
+    return [(start + step * i, name, value(i)) for i in range(60)]
+
+
+@pytest.mark.parametrize("name", ["[/red]x", "[bold]x", "a:x:b"])
+def test_a_name_is_shown_as_it_is_whatever_brackets_it_holds(tmp_path, capsys, name):
+    forecast(file(tmp_path / "in.csv", a_series(name)), model="last_value", out=tmp_path / "o.csv")
+    assert name in capsys.readouterr().out
+
+
+def test_a_name_is_drawn_as_it_is_and_not_as_a_formula(tmp_path):
+    rows = a_series("a$x_{$ y^")
+    forecast(file(tmp_path / "in.csv", rows), model="last_value", out=tmp_path / "o.csv", plot=tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_is_drawn_although_its_axis_is_longer_than_any_number(tmp_path):
+    values = np.array([-1.7e308, 1.7e308])
+    series = Series(key=SeriesKey("a"), times=np.array([0.0, 300.0]), values=values)
+    made = Forecast(
+        target="a", made_at=300.0, times=np.array([600.0]), quantiles=np.array([0.05, 0.95]), values=values[:, None], model="m"
+    )
+    draw(tmp_path / "p.png", [series], [made])
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (-1e11, "in.csv:2: time: expected an ISO 8601 time or Unix seconds, found '-1"),  # 1200 BC
+        (253_402_300_799 - 60 * 300, "--horizon: expected to end before the year 10000"),
+    ],
+)
+def test_what_no_calendar_holds_is_refused(tmp_path, start, words):
+    with pytest.raises(UserError, match=words):
+        forecast(file(tmp_path / "in.csv", a_series(start=start)), model="last_value", horizon="1d")
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "words"),
+    [
+        (a_series(), {"horizons": "15m,1000d", "step": "1s"}, "--horizons: expected at most 10000 steps of 1 s, found"),
+        (a_series(step=1e-6), {}, "--horizons: expected at most 10000 steps of 0.001 s"),  # microseconds: no unit
+        (a_series()[:1], {}, "in.csv: expected series of more than one point"),
+    ],
+)
+def test_a_backtest_refuses_what_it_could_not_finish(tmp_path, rows, flags, words):
+    with pytest.raises(UserError, match=words):
+        backtest(file(tmp_path / "in.csv", rows), models="last_value", origins=2, **flags)
+
+
+def test_where_nobody_watches_there_is_no_progress_and_no_empty_line(tmp_path, capsys):
+    forecast(file(tmp_path / "in.csv", a_series()), model="last_value", out=tmp_path / "o.csv")
+    assert capsys.readouterr().err == ""
+
+
+def test_control_c_still_ends_the_command(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    forecast(file(tmp_path / "in.csv", a_series()), model="last_value", out=tmp_path / "o.csv")
+    backtest(file(tmp_path / "in.csv", a_series()), models="last_value", horizons="5m", origins=2)
+    assert signal.getsignal(signal.SIGINT) is before
