@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from aiops import traffic
 from aiops.action import Decision, LimitBandwidth, ReleaseBandwidth, ReserveBandwidth, TuneJob
 from aiops.errors import ConfigError
-from aiops.model import Cause, Cluster, Job, Link, Share, TaskClass
+from aiops.model import Cause, Cluster, Finding, Job, Link, Share, TaskClass
 from aiops.snapshot import Need, Snapshot
 from policies.rules import rule_of
 from policies.wires import links_of, present, share, users
@@ -36,6 +36,7 @@ class Rule:
     bulk_ratio: float = 0.25
     excess_ratio: float = 0.1
     confidence: float = 0.6
+    max_diagnosis_age_s: float = 120.0  # four diagnoses
     knob: str = "compression"
     usual: float = 0.5
     compressed: float = 0.75
@@ -70,6 +71,7 @@ class Bandwidth:
             raise ConfigError(where, "policies.bandwidth.calm_ratio", f"expected less than busy_ratio ({rule.busy_ratio:g})")
         if rule.usual > rule.compressed:
             raise ConfigError(where, "policies.bandwidth.usual", f"expected at most compressed ({rule.compressed:g})")
+        _check_bulk(rule.bulk, where)
         _check_guarantees(rule.guarantees, where)
         return cls(rule)
 
@@ -116,7 +118,7 @@ class Bandwidth:
     # -- who gives way -------------------------------------------------------------------------------------------------
 
     def _look(self, snapshot: Snapshot, link: Link, use: traffic.Use | None) -> Look:
-        marked = next((f for f in snapshot.findings if self._congested(f.cause, f.subject, f.confidence, link)), None)
+        marked = next((f for f in snapshot.findings if self._congested(f, link, snapshot.now)), None)
         if use is None:
             told = f"found congested ({marked.id})" if marked else "its traffic is not measured: nothing is changed"
             return Look(link=link, state=BUSY if marked else UNKNOWN, told=told, at=marked.at if marked else None)
@@ -125,9 +127,10 @@ class Bandwidth:
             return Look(link=link, state=BUSY, told=told + (f", found congested ({marked.id})" if marked else ""), at=use.at)
         return Look(link=link, state=CALM if use.recent_peak < self.rule.calm_ratio * most else BETWEEN, told=told, at=use.at)
 
-    def _congested(self, cause: Cause, subject: str, confidence: float, link: Link) -> bool:
+    def _congested(self, found: Finding, link: Link, now: float) -> bool:
         names = {f"link:{link.name}", f"nic:{link.node}/{link.device}", f"disk:{link.node}/{link.device}"}
-        return cause is Cause.NET_CONTENTION and confidence >= self.rule.confidence and subject in names
+        sure = found.confidence >= self.rule.confidence and now - found.at <= self.rule.max_diagnosis_age_s
+        return sure and found.cause is Cause.NET_CONTENTION and found.subject in names
 
     def _caps(self, bulk: Cluster, look: Look) -> Iterator[Decision | str]:
         """Bulk traffic is capped on a busy link, excess is cut to its guarantee; caps of exactly these rates go back."""
@@ -190,6 +193,13 @@ def _honest(link: Link) -> tuple[str, ...]:
     if not link.enforced:
         return (f"{link.name}: accounted, not enforced",)
     return (f"{link.name}: accounted, not enforced: {link.accounted}",) if link.accounted else ()
+
+
+def _check_bulk(patterns: tuple[str, ...], where: str) -> None:
+    """Owners are job/NAME and service/NAME: what can match none of them, or matches them all, is a mistake."""
+    for one in patterns:
+        if not one.startswith(("job/", "service/")) or fnmatchcase(one.partition("/")[0] + "/", one):
+            raise ConfigError(where, "policies.bandwidth.bulk", f"expected job/NAME* or service/NAME*, found {one!r}")
 
 
 def _check_guarantees(raw: Any, where: str) -> None:

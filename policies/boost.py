@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from aiops.action import Decision, TuneJob, target
 from aiops.model import Cluster, Job, JobState, Knob
 from aiops.snapshot import Need, Snapshot
+from policies.handshake import Terms, answered, silent
 from policies.rules import rule_of
 
 _BEGINS = 0.25  # of `gpu_hours`: half the boost comes after a quarter of the time, the rest long before the work is a day's
@@ -57,7 +58,7 @@ class Boost:
         busy, wishes = self._busy(snapshot), []
         for job in snapshot.cluster.jobs:
             knob = next((knob for knob in job.knobs if knob.name == self.rule.knob), None)
-            asked = job.checkpoint_requested_at is not None
+            asked = job.checkpoint_requested_at is not None and not (answered(job) or silent(job, snapshot.now, Terms()))
             if knob is None or job.state is not JobState.RUNNING or asked or f"job/{job.id}" in busy:
                 continue
             lost = at_risk(job, snapshot.now)

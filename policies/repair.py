@@ -34,6 +34,7 @@ class Rule:
     """Settings. A tenth of the nodes is Karpenter's budget; the times are choices, not measurements."""
 
     confidence: float = 0.8
+    max_diagnosis_age_s: float = 120.0  # four diagnoses
     patience_s: float = 120.0
     drain_after_s: float = 300.0
     well_s: float = 1800.0
@@ -104,7 +105,8 @@ class Repair:
             since = max(known, default=snapshot.now - self.rule.patience_s)
             told = f"lost {', '.join(lost)}"
             return Fault(told=told, since=since, at=snapshot.cluster.at, hard=True, cause="gpu_fault")
-        found = [finding for finding in snapshot.findings if self._about(finding, node)]
+        newest = (one for one in snapshot.findings if snapshot.now - one.at <= self.rule.max_diagnosis_age_s)
+        found = [finding for finding in newest if self._about(finding, node)]
         if not found:
             return None
         worst = max(found, key=lambda finding: (finding.cause in HARD, finding.confidence, finding.id))

@@ -175,6 +175,8 @@ def test_marks_found_by_the_diagnosis_congest_a_link_below_70_percent() -> None:
     assert asks(seen(NIC, job("backup-1"), rate=300.0, findings=(finding,))) == [CAP]
     doubtful = replace(finding, confidence=0.5)
     assert asks(seen(NIC, job("backup-1"), rate=300.0, findings=(doubtful,))) == []
+    left = replace(finding, at=NOW - 200.0)
+    assert asks(seen(NIC, job("backup-1"), rate=300.0, findings=(left,))) == [], "nobody has looked since"
 
 
 def test_who_takes_more_than_its_guarantee_is_held_to_it_only_where_others_wait() -> None:
@@ -271,6 +273,9 @@ def test_links_in_a_circle_end() -> None:
         ({"busy_ratio": 1.2}, "busy_ratio"),
         ({"usual": 0.9}, "usual"),
         ({"bulk": "job/x"}, "bulk"),
+        ({"bulk": ["backup-*"]}, "bulk"),  # matches nothing: owners are job/NAME and service/NAME
+        ({"bulk": ["*"]}, "bulk"),  # everything is bulk: nothing is
+        ({"bulk": ["job/*"]}, "bulk"),
         ({"knob": ""}, "knob"),
         ({"guarantees": {"train": {"nic": 1}}}, "guarantees.train"),
         ({"guarantees": {"job/train": {"nic": 0}}}, "guarantees.job/train.nic"),

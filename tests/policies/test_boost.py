@@ -82,6 +82,18 @@ def test_who_cannot_or_must_not_be_touched_is_left(changes: dict[str, Any]) -> N
     assert turned(seen(job(**changes))) == []
 
 
+@pytest.mark.parametrize(
+    ("hours", "asked_ago_s", "boost"),
+    [
+        pytest.param(0.01, 3600.0, 100.0, id="a checkpoint that came since is an answer, whatever its name"),
+        pytest.param(3.0, 3600.0, 0.0, id="who did not answer for an hour is not waited for any more"),
+    ],
+)
+def test_a_request_that_is_over_freezes_no_boost(hours: float, asked_ago_s: float, boost: float) -> None:
+    asked = job(hours, boost, checkpoint_requested_at=NOW - asked_ago_s)
+    assert turned(seen(asked)) == [("ns/a", boost, 100.0 - boost)]
+
+
 STOP = Preempt(job="ns/a", run_id="r", on_nodes=("n",), checkpoint="c", gpus=8, lost_gpu_s=0.0)
 ASKED = RequestCheckpoint(job="ns/a", run_id="r")
 

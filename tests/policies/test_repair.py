@@ -75,6 +75,7 @@ OUT = node(0, NodeState.CORDONED, reason=f"{MARK}gpu_fault at gpu:g00 (0.95)")
         pytest.param(fault(ago=60.0), False, id="only for a minute"),
         pytest.param(fault(since=None), False, id="nobody knows since when: counted from when it was found"),
         pytest.param(fault(confidence=0.79), False, id="not sure"),
+        pytest.param(fault(at=NOW - 200.0), False, id="found once, and nobody has looked since"),
         pytest.param(fault(horizon_s=600.0), False, id="a warning of what may come"),
         pytest.param(fault(cause=Cause.IO_STALL), False, id="not the node's fault"),
         pytest.param(fault("gpu:elsewhere"), False, id="not a GPU of this cluster"),
