@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ class Exposition:
 
     def _foreseen(self, now: float) -> Iterator[Metric]:
         newest = self.view.store.forecasts(0.0)
-        fresh = [f for f in newest if now - f.made_at <= recommend.PERIODS * self.view.settings.every.forecast]
+        ask = recommend.Ask(max_age_s=recommend.PERIODS * self.view.settings.every.forecast)
+        fresh = [f for f in newest if recommend.fresh(f, now, ask.max_age_s)]
         yield from forecasts(fresh, now)
         yield self._accuracy.family(self.view.store, [f.target for f in fresh], now)
         try:
@@ -96,7 +97,6 @@ class Exposition:
         except Problem:
             return
         yield from counted(cluster)
-        ask = recommend.Ask(max_age_s=recommend.PERIODS * self.view.settings.every.forecast)
         yield recommended(cluster.services, {f.target: f for f in newest}, ask, now)
 
 
@@ -164,7 +164,7 @@ def at(forecast: Forecast, time: float) -> Floats:
     return np.array([np.interp(time, forecast.times, row, right=np.nan) for row in forecast.values])
 
 
-def predicted(newest: tuple[Forecast, ...], now: float, ahead_s: float) -> Iterator[Metric]:
+def predicted(newest: Sequence[Forecast], now: float, ahead_s: float) -> Iterator[Metric]:
     """Forecasts under Grafana's names, `<metric>:predicted{ml_forecast="yhat"}`, at one horizon from now."""
     families: dict[str, Metric] = {}
     for forecast in newest:

@@ -17,6 +17,7 @@ from aiops.model import Forecast, Service
 QUANTILE = 0.9  # capacity for nine of ten futures; `policies/prescale` argues the same way
 HORIZON_S = 600.0
 PERIODS = 3  # a forecast that missed two refreshes is stale
+SKEW_S = 60.0  # a forecast made a minute ahead is clock skew; more is a wrong clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Advice:
 def advise(service: Service, forecast: Forecast | None, ask: Ask, now: float) -> Advice:
     """Replicas for `service`: ceil(load / target per replica), within its bounds. Raises a 503 problem with its reason."""
     trusted = _trusted(service, forecast, ask, now)
-    ahead = (trusted.times > now - 1.0) & (trusted.times <= now + ask.horizon_s + 1.0)
+    starts = np.concatenate([[trusted.made_at], trusted.times[:-1]])[: len(trusted.times)]
+    ahead = (trusted.times > now) & (starts <= now + ask.horizon_s)  # a point is the mean of the step that ends at its time
     reach = float(trusted.times[-1]) if len(trusted.times) else 0.0
     if not ahead.any() or reach < now + ask.horizon_s - _spacing(trusted):
         raise stale("forecast_too_short", f"the forecast does not reach {ask.horizon_s:g} s ahead")
@@ -57,10 +59,17 @@ def _trusted(service: Service, forecast: Forecast | None, ask: Ask, now: float) 
         raise stale("no_forecast", f"there is no forecast of {service.load}")
     if forecast.refused is not None:
         raise stale("forecast_refused", f"the forecast may not be acted upon: {forecast.refused}")
-    age = now - forecast.made_at
-    if not -60.0 <= age <= ask.max_age_s:  # a minute ahead is clock skew; more is a wrong clock
+    if forecast.quantiles[-1] < ask.quantile:
+        raise stale("forecast_too_narrow", f"the forecast has no quantile above {forecast.quantiles[-1]:g}")
+    if not fresh(forecast, now, ask.max_age_s):
+        age = now - forecast.made_at
         raise stale("forecast_stale", f"the newest forecast is {age:.0f} s old, at most {ask.max_age_s:.0f} s are allowed")
     return forecast
+
+
+def fresh(forecast: Forecast, now: float, max_age_s: float) -> bool:
+    """Whether a forecast is of now: neither old nor of a clock that was wrong."""
+    return -SKEW_S <= now - forecast.made_at <= max_age_s
 
 
 def _spacing(forecast: Forecast) -> float:

@@ -75,6 +75,13 @@ def test_a_stale_forecast_has_no_value_and_no_recommendation(house: House) -> No
     assert named(client, "aiops_recommended_replicas") == {}
 
 
+def test_a_forecast_of_a_clock_that_was_wrong_is_no_fresher_than_a_stale_one(house: House) -> None:
+    house.store.made = [forecast(str(LOAD), NOW + 3600, 100.0)]
+    client = Client(house)
+    assert named(client, "aiops_forecast_value") == {}
+    assert not any(name.endswith(":predicted") for name, _ in scraped(client, "/metrics/predicted"))
+
+
 def test_only_usable_forecasts_recommend(house: House) -> None:
     found = named(Client(house), "aiops_recommended_replicas")
     assert set(found) == {(("target", "chat"),)}  # embed's forecast is refused

@@ -98,6 +98,21 @@ def test_a_service_without_a_load_per_replica_gets_no_advice(target: float) -> N
         recommend.advise(service(target=target), forecast(str(LOAD), NOW, 10.0), ASK, NOW)
 
 
+@pytest.mark.parametrize(("horizon_s", "asked"), [(0.0, 3), (120.0, 3), (299.0, 3), (600.0, 10), (1500.0, 10)])
+def test_the_step_that_the_horizon_ends_in_counts_wherever_it_ends(horizon_s: float, asked: int) -> None:
+    made: Forecast = forecast(str(LOAD), NOW - 21, 100.0)
+    values = made.values.copy()
+    values[:, 2] = 400.0  # from 579 to 879 s ahead
+    advice = recommend.advise(service(), replace(made, values=values), replace(ASK, horizon_s=horizon_s), NOW)
+    assert advice.replicas == asked
+
+
+def test_a_quantile_that_the_forecast_does_not_have_is_not_made_up_from_a_lower_one(house: House) -> None:
+    house.store.made.append(FRESH)
+    assert Client(house).get("/api/v1/keda/chat?quantile=0.95").status_code == 200
+    assert Client(house).get("/api/v1/keda/chat?quantile=0.99").status_code == 503
+
+
 def test_the_highest_load_on_the_way_counts_not_only_the_last() -> None:
     made: Forecast = forecast(str(LOAD), NOW, 100.0)
     values = made.values.copy()

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
-from aiops.api import exposition, page, samples
+from aiops.api import exposition, page, recommend, samples
 from aiops.api.routes.keda import max_age_s
 from aiops.api.view import Seen
 
@@ -34,10 +34,11 @@ async def metrics(view: Seen, request: Request) -> Response:
 @router.get("/metrics/predicted")
 async def predicted(view: Seen, request: Request) -> Response:
     """Forecasts a quarter of an hour ahead under Grafana's names, `<metric>:predicted{ml_forecast=...}`."""
-    now = view.clock.now()
+    now, oldest_s = view.clock.now(), max_age_s(view)
 
     def collect() -> Iterator[Metric]:
-        return exposition.predicted(view.store.forecasts(now - max_age_s(view)), now, ALIAS_AHEAD_S)
+        newest = view.store.forecasts(now - oldest_s)
+        return exposition.predicted([f for f in newest if recommend.fresh(f, now, oldest_s)], now, ALIAS_AHEAD_S)
 
     return await view.read(_encode, collect, request.headers.get("accept", ""))
 
