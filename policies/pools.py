@@ -141,7 +141,7 @@ def shrink(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, rule: Rule)
     if asked.peak is None:
         return (), "demand is stale or missing: nothing is taken away"
     if room.blind:
-        return (), f"where replicas of {room.blind} run is not told: nothing is taken away"
+        return (), f"where {room.blind} runs is not told: nothing is taken away"
     if fitting(pool, cluster, room):
         return (), "jobs wait: nothing is taken away"
     held = promised(pool, cluster, snapshot.reservations, snapshot.now + asked.lead_s + rule.unneeded_s)

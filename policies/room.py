@@ -21,7 +21,7 @@ LIVE = (HoldState.HELD, HoldState.ACTIVE)
 class Room:
     """One pool: GPUs of a node, nodes that take work (those on their way among them), and those that are on and take none.
 
-    `blind` names a service of which nobody tells where its replicas run: what is empty cannot be seen then.
+    `blind` names a service or a running job of which nobody tells where it is: what is empty cannot be seen then.
     """
 
     gpus_per_node: int
@@ -38,7 +38,9 @@ class Room:
         on = [node for node in members if node.state is not NodeState.OFF]
         ready = sum(node.state is NodeState.READY for node in on)
         starting = max(0, pool.nodes - len(on))
-        hidden = [one.name for one in cluster.services if one.pool == pool.name and one.replicas and not one.nodes]
+        services = (one for one in cluster.services if one.pool == pool.name and max(one.replicas, one.ready) and not one.nodes)
+        jobs = (job for job in cluster.jobs if job.state not in (*PLACELESS, JobState.STOPPING) and not job.nodes)
+        hidden = [*(one.name for one in services), *(job.id for job in jobs)]
         return cls(
             gpus_per_node=min(sizes, default=0),
             usable=ready + starting,

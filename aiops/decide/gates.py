@@ -154,9 +154,12 @@ def vacant(request: Request) -> Refusal:
     action, index = given_back(request.action), request.index
     if action is None:
         return None
-    hidden = sorted(s.name for s in index.snapshot.cluster.services if s.pool == action.pool and s.replicas and not s.nodes)
+    replicas = (
+        s for s in index.snapshot.cluster.services if s.pool == action.pool and max(s.replicas, s.ready) and not s.nodes
+    )
+    hidden = [*sorted(s.name for s in replicas), *index.unseen]
     if hidden:
-        return Deny.CONFLICT, f"where the replicas of {hidden[0]} run is not told: no node of {action.pool} is seen to be idle"
+        return Deny.CONFLICT, f"where {hidden[0]} runs is not told: no node of {action.pool} is seen to be idle"
     held = {name for one in request.ledger if one.state in LIVE for name in one.nodes}
     taken = sorted(set(action.remove) & (index.busy | held))
     if taken:

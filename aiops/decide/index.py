@@ -82,6 +82,12 @@ class Index:
         return frozenset(on | {name for service in cluster.services for name in service.nodes})
 
     @cached_property
+    def unseen(self) -> tuple[str, ...]:
+        """Ids of jobs that have their place and do not tell where; one that is stopping may have left it."""
+        gone = (*PLACELESS, JobState.STOPPING)
+        return tuple(sorted(job.id for job in self.snapshot.cluster.jobs if job.state not in gone and not job.nodes))
+
+    @cached_property
     def present(self) -> Mapping[str, int]:
         """Nodes per pool."""
         return Counter(node.pool for node in self.snapshot.cluster.nodes)

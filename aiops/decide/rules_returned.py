@@ -36,8 +36,10 @@ def idle(trace: Trace, limits: Limits) -> Broken:
         used |= {n for r in decided.reservations if r.state in (HoldState.HELD, HoldState.ACTIVE) for n in r.nodes}
         if used & set(action.remove):
             yield admission.id, f"{', '.join(sorted(used & set(action.remove)))} was given back with work on it, or promised"
-        if any(one.pool == action.pool and one.replicas and not one.nodes for one in seen.cluster.services):
+        if any(one.pool == action.pool and max(one.replicas, one.ready) and not one.nodes for one in seen.cluster.services):
             yield admission.id, f"nodes of {action.pool} were given back that replicas may have been on"
+        if any(job.state not in (*WAITING_OR_OVER, JobState.STOPPING) and not job.nodes for job in seen.cluster.jobs):
+            yield admission.id, f"nodes of {action.pool} were given back that a job may have been on"
         if any(one.name == action.pool and action.nodes < one.min_nodes for one in seen.cluster.pools):
             yield admission.id, f"{action.nodes} nodes of {action.pool}"
 

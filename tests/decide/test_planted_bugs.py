@@ -182,6 +182,12 @@ def nodes_are_given_back_unseen(world: World) -> None:
     world.cycle(give_back("n9"))
 
 
+def nodes_are_given_back_beside_a_job_unseen(world: World) -> None:
+    replicas_are_seen(world)
+    world.cluster.jobs["j0"] = replace(world.cluster.jobs["j0"], nodes=())
+    world.cycle(give_back("n9"))
+
+
 def a_promised_node_is_given_back(world: World) -> None:
     replicas_are_seen(world)
     world.cycle(wish_for(HoldCapacity(hold="a", owner="j1", nodes=("n9",), gpus=8, ttl_s=90.0, fence=1)))
@@ -489,6 +495,7 @@ BUGS: list[tuple[str, Plant, Scene, str]] = [
     ("no node budget", without("within_blast_radius"), many_nodes, "I10"),
     ("a node with work is given back", without("vacant"), a_node_with_work_is_given_back, "I10"),
     ("a node that nobody sees into is given back", without("vacant"), nodes_are_given_back_unseen, "I10"),
+    ("a node that a job may be on is given back", without("vacant"), nodes_are_given_back_beside_a_job_unseen, "I10"),
     ("a promised node is given back", without("vacant"), a_promised_node_is_given_back, "I10"),
     ("idle nodes go all at once", without("few_given_back"), half_the_pool_at_once, "I10"),
     ("idle nodes go one by one without end", without("few_given_back"), node_after_node_is_given_back, "I10"),

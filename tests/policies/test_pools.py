@@ -206,6 +206,13 @@ BLIND = Service(
         pytest.param(CALM, flat(8.0), (ahead(24.0),), "none is spare", id="needed soon"),
         pytest.param(cluster(*THREE, jobs=(FULL[0], job("w", 2))), flat(10.0), (), "jobs wait", id="somebody waits"),
         pytest.param(replace(CALM, services=(BLIND,)), flat(8.0), (), "is not told", id="replicas nobody can see"),
+        pytest.param(
+            replace(CALM, jobs=(replace(FULL[0], nodes=()),)),
+            flat(8.0),
+            (),
+            "is not told",
+            id="a running job that nobody can see",
+        ),
         pytest.param(cluster(node(0)), flat(0.0), (), "none is spare", id="the floor"),
     ],
 )
