@@ -24,7 +24,7 @@ from policies.lending import Loan, Problem, plan
 from policies.moves import Clearing, defragment, movable, overfull, relieve
 from policies.placing import Floor
 from policies.rules import rule_of
-from policies.shares import ON_NODES, Shares, able, entitled, waiting
+from policies.shares import ON_NODES, Shares, entitled, waiting
 from policies.victims import unheld
 
 DAY_S = 86400.0
@@ -126,7 +126,8 @@ class Rebalance:
         found: list[Job] = []
         for job in waiting(cluster):
             often = sum(snapshot.now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
-            may = job.id not in own and job.queue in borrows and able(job) and not (job.gang or job.protected or often)
+            proves = job.checkpoint_s is not None or job.checkpoint is not None  # without a proof it would never be given back
+            may = job.id not in own and job.queue in borrows and proves and not (job.gang or job.protected or often)
             if may and job.gpus <= gpus and len(found) < min(jobs, rule.candidates):
                 gpus -= job.gpus
                 found.append(job)

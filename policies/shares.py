@@ -60,5 +60,5 @@ def entitled(cluster: Cluster, shares: Shares) -> list[Job]:
 
 
 def able(job: Job) -> bool:
-    """Whether the job can be stopped at a checkpoint: only such work may run on what others may want back."""
+    """Whether the job may be asked to stop at a checkpoint."""
     return job.preemptible or job.checkpoint_s is not None

@@ -89,6 +89,9 @@ def test_waiting_work_runs_on_what_another_queue_leaves_idle() -> None:
     [
         pytest.param((queued("a3", 8),), {}, id="its own quota carries it: the cluster starts it"),
         pytest.param((*FULL_A, queued("a3", preemptible=False, checkpoint_s=None)), {}, id="it could not be taken back"),
+        pytest.param(
+            (*FULL_A, queued("a3", checkpoint_s=None)), {}, id="it may be stopped as it stands, and nobody is without a proof"
+        ),
         pytest.param((*FULL_A, queued("a3", evictions=(NOW - 1, NOW - 2, NOW - 3))), {}, id="evicted three times today"),
         pytest.param((*FULL_A, queued("a3", gang="g")), {}, id="half a gang would only wait on expensive ground"),
         pytest.param((*FULL_A, queued("a3"), queued("b1", 16, "b")), {}, id="the lender's own job is about to start"),
