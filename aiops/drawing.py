@@ -40,6 +40,7 @@ class Drawings:
         there = {grid.key for grid in asked}
         self.shapes = _only(self.shapes[0], there), _only(self.shapes[1], there)
         self._due_at = {key: at for key, at in self._due_at.items() if key in there}
+        self._missing = {key: why for key, why in self._missing.items() if key in there}
         return group([grid for grid in asked if self._due_at.get(grid.key, end) <= end], PROPHET_GROUP)
 
     def adopt(self, groups: Sequence[Sequence[Grid]], results: Sequence[Drawn], end: float, behind: bool) -> None:

@@ -20,6 +20,9 @@ from aiops.ports import Grid, SeriesStore
 LONGEST_GAP = 2.0
 """Steps between two readings of a counter beyond which the rate in between is not known."""
 
+LATE = 1
+"""Steps read again: what was measured as one ended may have been written after it was read."""
+
 Kept = dict[SeriesKey, Floats]
 
 
@@ -49,7 +52,7 @@ class Past:
     def _read(self, query: Query, now: float, end: float) -> Kept:
         kept = self._kept.get(query)
         if kept is not None and self._end is not None:
-            since = self._end - 2 * self.plan.step_s  # a counter's rate needs the reading before
+            since = self._end - (LATE + LONGEST_GAP) * self.plan.step_s  # a counter's rate needs the reading before
             new = self.shelf.read(replace(query, window_s=now - since, step_s=0.0), now)
             if all(foreseen_as(one.key) in kept for one in new):
                 self._kept[query] = self._longer(kept, new, end)
@@ -60,16 +63,14 @@ class Past:
         return self._kept[query]
 
     def _longer(self, kept: Kept, new: Sequence[Series], end: float) -> Kept:
-        """The kept grids up to `end`: new points at the right, as many of the oldest gone at the left."""
+        """The kept grids up to `end`: the last step again and new ones at the right, the oldest gone at the left."""
         assert self._end is not None
         step_s = self.plan.step_s
-        added, most = round((end - self._end) / step_s), round(self.plan.history_s / step_s)
-        fresh = {foreseen_as(one.key): on_grid(one, (end, step_s, (added + 2) * step_s)) for one in new}
-        if not added:
-            return kept
+        added, most = round((end - self._end) / step_s) + LATE, round(self.plan.history_s / step_s)
+        fresh = {foreseen_as(one.key): on_grid(one, (end, step_s, (added + LONGEST_GAP) * step_s)) for one in new}
         silent = np.full(added, np.nan)
         tails = {key: np.concatenate([silent, fresh.get(key, silent)])[-added:] for key in kept}
-        return {key: np.concatenate([values, tails[key]])[-most:] for key, values in kept.items()}
+        return {key: np.concatenate([values[:-LATE], tails[key]])[-most:] for key, values in kept.items()}
 
 
 def is_counter(metric: str) -> bool:

@@ -85,7 +85,7 @@ class Refresher:
         least = RUN * self.plan.step_s
         old = [one for one in self._earlier if now - one[0] >= least]
         found = anomalies(old[-1][1], grids, now) if old else ()
-        recent = [one for one in self._earlier if now - one[0] < least]
+        recent = [one for one in self._earlier if 0 <= now - one[0] < least]  # none of a clock that was wrong
         self._earlier = [*old[-1:], *recent, (made[0].made_at, {f.target: f for f in made})] if made else self._earlier
         return found
 

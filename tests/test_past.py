@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aiops.drawing import Drawings
 from aiops.forecast.limits import RULES, companions
 from aiops.foresight import Plan
 from aiops.metrics import find
 from aiops.model import Cause, Cluster, Query, Series, SeriesKey
 from aiops.past import Past, foreseen_as, on_grid
-from aiops.refresh import Refresher, refresh_findings
+from aiops.ports import Grid
+from aiops.refresh import Refresher, plain, refresh_findings
 from aiops.wiring import RESOURCES
 
 DAY = 86400.0
@@ -104,13 +106,30 @@ def test_reading_only_what_is_new_gives_the_grids_of_reading_everything():
             assert mine.values.tobytes() == theirs.values.tobytes()
 
 
+class SlowShelf(Shelf):
+    """A store that has a sample only seconds after its time, as from a scrape that takes so long."""
+
+    def read(self, query, now):
+        (one,) = super().read(query, now)
+        there = one.times <= now - 3.0
+        return (Series(key=one.key, times=one.times[there], values=one.values[there]),)
+
+
+@pytest.mark.parametrize("key", [LOAD, SENT])
+def test_a_sample_that_is_written_just_after_a_refresh_is_in_the_next(key):
+    past, ask = Past(SlowShelf(series(key, np.arange(1000.0), 300.0)), PLAN), [Query(metric=key.metric, window_s=1.0)]
+    for now in NOW - 3000.0 + 300.0 * np.arange(10) + 1.0:  # two seconds before the newest sample is there
+        (grid,) = past.grids(now, ask)
+        assert np.isfinite(grid.values[1:-1]).all()
+
+
 def test_a_refresh_reads_minutes_and_not_days_again_until_a_new_series_appears():
     shelf = Shelf(series(LOAD, np.ones(20_000)))
     past, ask = Past(shelf, PLAN), [Query(metric=LOAD.metric, window_s=1.0)]
     past.grids(NOW - 300, ask)
     before, shelf.given = shelf.given, 0
     past.grids(NOW, ask)
-    assert shelf.given < 100 < before
+    assert shelf.given <= 4 * 30 < before  # the new step, one before it, and two that the rate of a counter may need
     shelf.series.append(series(SeriesKey.of(LOAD.metric, service="new"), np.ones(5000), 10.0, NOW + 300))
     assert [len(grid.values) for grid in past.grids(NOW + 300, ask)] == [round(20_000 / 30) + 1, round(5000 / 30)]
 
@@ -162,3 +181,22 @@ def test_a_load_that_leaves_its_band_is_found_with_its_onset_and_until_it_is_usu
     assert "above its forecast band for 3 points" in found.summary
     load[-3:] -= 60
     assert findings_after(Shelf(series(LOAD, load, 300.0)), LOAD.metric, ends) == ()
+
+
+def test_forecasts_of_a_clock_that_was_wrong_are_not_kept_until_it_comes_true():
+    refresher = Refresher(Shelf(series(LOAD, np.ones(5), 300.0)), PLAN, executor=Here())
+    for made_at in (NOW + DAY, NOW, NOW + 300):
+        (grid,) = [Grid(key=LOAD, start=made_at - 600, step_s=300.0, values=np.ones(3))]
+        refresher._departures([grid], plain([grid], PLAN, "why"), made_at)
+    assert [at for at, _ in refresher._earlier] == [NOW, NOW + 300]
+
+
+def test_why_a_series_had_no_shape_is_forgotten_with_it():
+    grid, drawings = (
+        Grid(key=SeriesKey.of("load", service="a"), start=0.0, step_s=300.0, values=np.ones(3)),
+        Drawings(Plan(), 60.0),
+    )
+    drawings.adopt(drawings.due([grid], 900.0), [(None, "fit failed: OSError")], 900.0, False)
+    assert list(drawings.unheard([grid]).values()) == ["(without prophet: fit failed: OSError)"]
+    drawings.due([], 1200.0)
+    assert list(drawings.unheard([grid]).values()) == ["(without prophet: not fitted)"]

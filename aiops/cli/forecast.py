@@ -54,6 +54,7 @@ def forecast(  # noqa: PLR0913 - one parameter per public flag
     step_s = positive("--step", step) if step else None
     loaded = read_series(series)
     origins = parse_origins(as_of, loaded)
+    _name_unborn(series, loaded, origins[0])
     made: list[Forecast] = []
     with bar("forecasting") as progress:
         for at, group in _by_step(loaded, origins, step_s, median_step):
@@ -152,6 +153,13 @@ def parse_origins(as_of: Sequence[str] | None, loaded: Sequence[Series]) -> list
             f"--as-of: expected a time from {stamp(first, False)} on, where the data begin, found {stamp(origins[0], False)}"
         )
     return origins
+
+
+def _name_unborn(path: Path, loaded: Sequence[Series], origin: float) -> None:
+    unborn = [s.key.metric for s in loaded if np.isfinite(s.values).any() and s.times[np.isfinite(s.values)][0] > origin]
+    if unborn:
+        told = f"{path}: {len(unborn)} series have no value by {stamp(origin, False)} and get no row from there"
+        typer.echo(f"{told}: {', '.join(unborn[:5])}", err=True)
 
 
 def parse_quantiles(text: str) -> Floats:

@@ -17,12 +17,20 @@ from aiops.model import Series, SeriesKey
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Metric, its limit as a share of the newest `of` (or of 1 where that is empty), and the side that hurts."""
+    """Metric, its limit as a share of the newest `of` (or of 1 where that is empty), and the side that hurts.
+
+    Where `sensors` are named it is the limit of these readings only; None is one that does not say what it measures.
+    """
 
     metric: str
     share: float
     of: str = ""
     above: bool = True
+    sensors: tuple[str | None, ...] = ()
+
+    def covers(self, key: SeriesKey) -> bool:
+        """Whether this is the rule of a series."""
+        return key.metric == self.metric and (not self.sensors or key.label("sensor") in self.sensors)
 
 
 RULES = (
@@ -31,7 +39,8 @@ RULES = (
     Rule("node_memory_MemAvailable_bytes", 0.05, "node_memory_MemTotal_bytes", above=False),  # the OOM killer is near
     Rule("gpu_memory_used_bytes", 0.97, "gpu_memory_total_bytes"),  # allocators fail before the last byte
     Rule("gpu_power_watts", 0.98, "gpu_power_limit_watts"),  # clocks are held down at the limit
-    Rule("gpu_temperature_celsius", 87.0),  # NVIDIA data-centre cards slow down from 87-90 C
+    Rule("gpu_temperature_celsius", 87.0, sensors=("gpu", None)),  # NVIDIA data-centre cards slow down from 87-90 C
+    Rule("gpu_temperature_celsius", 95.0, sensors=("memory",)),  # "memory max operating temp" of their HBM
     Rule("node_network_transmit_bytes_per_s", 0.7, "node_network_speed_bytes"),  # congestion threshold, policy rule 28a
     Rule("node_network_receive_bytes_per_s", 0.7, "node_network_speed_bytes"),
     Rule("pool_gpus_demanded", 1.0, "pool_gpus"),  # one more than there are waits
@@ -48,7 +57,7 @@ def companions() -> tuple[str, ...]:
 
 def limited() -> tuple[str, ...]:
     """Metrics that have a limit: the newest value of one says whether that is crossed already."""
-    return tuple(sorted(rule.metric for rule in RULES))
+    return tuple(sorted({rule.metric for rule in RULES}))
 
 
 def limits_of(targets: Iterable[SeriesKey], beside: Iterable[Series]) -> tuple[Limit, ...]:
@@ -60,7 +69,7 @@ def limits_of(targets: Iterable[SeriesKey], beside: Iterable[Series]) -> tuple[L
         )
         for key in sorted(targets)
         for rule in RULES
-        if rule.metric == key.metric and (whole := _whole(rule, key, known)) is not None
+        if rule.covers(key) and (whole := _whole(rule, key, known)) is not None
     )
 
 

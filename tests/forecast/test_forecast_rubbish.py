@@ -70,6 +70,13 @@ def test_a_backtest_refuses_what_it_could_not_finish(tmp_path, rows, flags, word
         backtest(file(tmp_path / "in.csv", rows), models="last_value", origins=2, **flags)
 
 
+def test_a_series_that_begins_after_an_origin_is_named_and_not_dropped_silently(tmp_path, capsys):
+    rows = a_series() + a_series("b", start=START + 30 * 300)
+    as_of = [str(START + 20 * 300), str(START + 40 * 300)]
+    forecast(file(tmp_path / "in.csv", rows), model="last_value", as_of=as_of, out=tmp_path / "o.csv")
+    assert "1 series have no value by 2025-10-09T10:33:20.000000Z and get no row from there: b" in capsys.readouterr().err
+
+
 def test_where_nobody_watches_there_is_no_progress_and_no_empty_line(tmp_path, capsys):
     forecast(file(tmp_path / "in.csv", a_series()), model="last_value", out=tmp_path / "o.csv")
     assert capsys.readouterr().err == ""

@@ -70,6 +70,11 @@ def test_a_limit_knows_its_targets_newest_value_where_the_store_has_it():
     assert (known.newest, known.crossed) == (96.0, True)
 
 
+@pytest.mark.parametrize(("labels", "limit"), [({"sensor": "gpu"}, 87.0), ({"sensor": "memory"}, 95.0), ({}, 87.0)])
+def test_a_cards_memory_may_be_hotter_than_its_processor(labels, limit):
+    assert [one.value for one in limits_of([SeriesKey.of("gpu_temperature_celsius", uuid="u", **labels)], [])] == [limit]
+
+
 def test_chance_follows_the_quantiles():
     chances = chance_beyond(rising(), Limit(subject="v", target="disk", value=30.0))
     np.testing.assert_allclose(chances[[0, 2, 5]], [0.05, 0.5, 0.95])
