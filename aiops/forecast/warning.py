@@ -23,6 +23,9 @@ LIKELY = 0.5
 CLEAR = 0.05
 """Of the upper spread: how far the median of a level that stands must move to say anything (made ones moved up to 2 %)."""
 
+SILENT = "no recent point"
+"""The gate's word for a series that is heard no more: of a card that was taken out nothing is known, and nothing runs out."""
+
 RUN = 3
 """Points in a row outside the 5-95 % band that make an anomaly."""
 
@@ -102,9 +105,10 @@ def exhaustions(forecasts: Iterable[Forecast], limits: Sequence[Limit], now: flo
     """A finding per limit that will likely be crossed within the forecast's horizon, most urgent first.
 
     Forecasts without a point after `now` are too old and say nothing. A refused forecast may still warn: a warning changes
-    nothing, and its `evidence_against` says why it may not be acted upon. The horizon is zero where it is crossed already.
+    nothing, and its `evidence_against` says why it may not be acted upon; one of a silent series says nothing. The horizon is
+    zero where it is crossed already.
     """
-    newest = {f.target: f for f in forecasts}
+    newest = {f.target: f for f in forecasts if f.refused != SILENT}
     found = [_exhaustion(newest[limit.target], limit, now) for limit in limits if limit.target in newest]
     return tuple(sorted((f for f in found if f is not None), key=lambda f: (f.horizon_s or 0.0, f.id)))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aiops.forecast.gate import unready
 from aiops.forecast.limits import limits_of
 from aiops.forecast.warning import Limit, anomalies, chance_beyond, chance_crossed, exhaustions
 from aiops.model import Cause, Forecast, Series, SeriesKey
@@ -79,6 +80,12 @@ def test_chance_follows_the_quantiles():
     chances = chance_beyond(rising(), Limit(subject="v", target="disk", value=30.0))
     np.testing.assert_allclose(chances[[0, 2, 5]], [0.05, 0.5, 0.95])
     assert (np.diff(chances) >= 0).all()
+
+
+def test_of_a_card_that_was_taken_out_while_it_was_hot_nothing_is_said_for_the_rest_of_its_history():
+    limit = Limit(subject="gpu", target="disk", value=5.0)
+    assert exhaustions([rising(refused="no skill")], [limit], now=0.0)
+    assert exhaustions([rising(refused=unready(np.append(np.full(40, 90.0), np.full(6, np.nan))))], [limit], now=0.0) == ()
 
 
 def test_a_point_mass_has_a_chance():
