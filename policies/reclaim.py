@@ -11,19 +11,21 @@ Budgets and the proof itself are checked again by `admit` and by the backend.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar
 
-from aiops.action import Decision
+from aiops.action import Decision, RequestCheckpoint
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import Shares, able, entitled
-from policies.victims import Victim, cheapest, free_gpus, with_leaving
+from policies.victims import Room, Victim, cheapest, free_gpus, with_leaving
+
+STAYING = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Reclaim:
         cluster = snapshot.cluster
         if not any(job.lender for job in cluster.jobs):
             return
-        borrowers = self.borrowers(snapshot)
+        borrowers, gone = self.borrowers(snapshot), list[Job]()
         floor = Floor.of(cluster, free_gpus(cluster))
         for job in entitled(cluster, Shares.of(cluster)):
             if (nodes := floor.place(job)) is not None:
@@ -67,13 +69,31 @@ class Reclaim:
                 continue
             chosen = cheapest(job, borrowers, coming.free, cluster)
             if chosen is None:
-                continue  # what is in its way was not lent: not a matter of mine
+                yield from self._stuck(snapshot, job, coming, gone)
+                continue
             borrowers = [one for one in borrowers if one not in chosen]
-            freed = [gone for one in chosen for gone in one.jobs]
-            for gone in freed:
-                floor.give_back(gone)
-            floor.take(job, floor.place(job) or tuple(sorted({node for gone in freed for node in gone.nodes})))
+            freed = [left for one in chosen for left in one.jobs]
+            gone += freed
+            for left in freed:
+                floor.give_back(left)
+            floor.take(job, floor.place(job) or tuple(sorted({node for left in freed for node in left.nodes})))
             yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
+
+    def _stuck(self, snapshot: Snapshot, job: Job, coming: Floor, gone: Sequence[Job]) -> Iterator[Decision | str]:
+        """Who has not answered for long is asked again; for people, who is in the way. What nobody lent is not my matter."""
+        lent = [one for one in snapshot.cluster.jobs if one.lender and one.state in STAYING and one not in gone]
+        if not lent or not Room.of(job, coming.free, snapshot.cluster).after([Victim(tuple(lent), 0.0)]).enough():
+            return
+        told = (
+            f"{job.id}: entitled, but {', '.join(one.id for one in lent)} in its way cannot be stopped: no checkpoint is proven"
+        )
+        for one in lent:
+            asked = one.checkpoint_requested_at
+            quiet = asked is not None and snapshot.now - asked > self.rule.patience_cap_s
+            if quiet and one.state is JobState.RUNNING and silent(one, snapshot.now, self.rule):
+                again = RequestCheckpoint(job=one.id, run_id=one.run_id)
+                yield Decision(policy=self.name, action=again, reason=told, expect="a fresh checkpoint is there")
+        yield told
 
     def borrowers(self, snapshot: Snapshot) -> list[Victim]:
         """Running work on lent capacity that can be stopped at a checkpoint, whole gangs only."""

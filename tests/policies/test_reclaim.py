@@ -94,7 +94,24 @@ def test_a_free_node_is_used_before_anybody_is_stopped_and_a_leaving_borrower_is
 )  # fmt: skip
 def test_the_handshake_comes_first(changes: dict[str, Any], expected: str) -> None:
     found = answers(seen(FULL[0], replace(FULL[1], **changes), FULL[2], OWNER))
-    assert found == ([RequestCheckpoint(job="a2", run_id="a2")] if expected == "ask" else [])
+    asked = [one for one in found if not isinstance(one, str)]
+    assert asked == ([RequestCheckpoint(job="a2", run_id="a2")] if expected == "ask" else [])
+    told = ["b2: entitled, but a2 in its way cannot be stopped: no checkpoint is proven"]
+    assert [one for one in found if isinstance(one, str)] == (told if expected == "give up" else [])
+
+
+def test_who_was_silent_is_asked_again_after_a_while() -> None:
+    """Else a request that was lost once would keep what was lent until the borrower ends."""
+    silent = replace(FULL[1], checkpoint=None, checkpoint_requested_at=NOW - 601.0, started_at=NOW - 9e3)
+    found = answers(seen(FULL[0], silent, FULL[2], OWNER))
+    assert [one for one in found if not isinstance(one, str)] == [RequestCheckpoint(job="a2", run_id="a2")]
+
+
+def test_a_suspended_borrower_is_told_of_and_what_nobody_lent_is_not() -> None:
+    frozen = replace(FULL[1], state=JobState.SUSPENDED)
+    (note,) = answers(seen(FULL[0], frozen, FULL[2], OWNER))
+    assert "a2 in its way" in note
+    assert answers(seen(FULL[0], frozen, FULL[2], replace(OWNER, gpu_type="H100"))) == []
 
 
 def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() -> None:
