@@ -76,7 +76,8 @@ class Reclaim:
             gone += freed
             for left in freed:
                 floor.give_back(left)
-            floor.take(job, floor.place(job) or tuple(sorted({node for left in freed for node in left.nodes})))
+            emptied = {node for left in freed for node in left.nodes if node in floor.free}
+            floor.take(job, floor.place(job) or tuple(sorted(emptied)))
             yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
 
     def _stuck(self, snapshot: Snapshot, job: Job, coming: Floor, gone: Sequence[Job]) -> Iterator[Decision | str]:

@@ -128,6 +128,16 @@ def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() 
     assert sorted(one.job for one in both) == ["s0", "s1"]
 
 
+def test_a_borrower_half_on_a_node_that_takes_no_work_is_stopped_like_any_other() -> None:
+    """Together with what one is leaving it makes room; its other node is nobody's floor."""
+    nodes = (*NODES[:2], replace(NODES[2], state=NodeState.CORDONED))
+    wide = replace(running("a2", 1, 16, lender="b"), nodes=("n1", "n2"))
+    leaving = running("a1", 0, state=JobState.STOPPING)
+    cluster = Cluster(at=NOW, backend="b", nodes=nodes, jobs=(leaving, wide, replace(OWNER, gpus=16)), queues=QUEUES)
+    found = answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",)))
+    assert [one.job for one in found] == ["a2"]
+
+
 def test_wrong_settings_are_refused_by_their_path() -> None:
     with pytest.raises(ConfigError, match=r"policies\.reclaim\.oops"):
         Reclaim.from_settings({"oops": 1}, "aiops.yaml")
