@@ -131,10 +131,12 @@ def _convert(column: Any, kind: Kind) -> NDArray[Any]:
             raise ValueError("a missing name or time")
         values: NDArray[Any] = parse_times(distinct) if kind is Kind.TIME else distinct
         return np.asarray(values[codes])
+    if kind is not Kind.NUMBER and series.isna().any():
+        raise ValueError("a missing name or time")
     if kind is Kind.TEXT:
         return np.asarray(series.astype(str).astype(object))
     if kind is Kind.TIME and types.is_timestamp(column.type):
-        return np.asarray(series.to_numpy("datetime64[ns]").astype(np.int64) / 1e9)
+        return _in_calendar(np.asarray(series.to_numpy("datetime64[us]").astype(np.int64) / 1e6), series)
     if kind is Kind.TIME:
         return parse_times(np.asarray(series.astype(str).astype(object)))
     numbers = np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -153,9 +155,13 @@ def parse_times(texts: Sequence[str] | NDArray[Any]) -> Floats:
         found = np.array([str(texts[int(i)]) for i in iso])
         stamps = pandas.to_datetime(found, utc=True, format="ISO8601", errors="coerce")
         numbers[iso] = np.where(stamps.isna(), np.nan, stamps.as_unit("ns").astype(np.int64) / 1e9)
+    return _in_calendar(numbers, texts)
+
+
+def _in_calendar(numbers: Floats, found: Any) -> Floats:
     bad = np.flatnonzero(~((numbers >= EARLIEST) & (numbers < LATEST)))
     if len(bad):
-        raise ValueError(f"expected {Kind.TIME.expected}, found {str(texts[int(bad[0])])[:60]!r}")
+        raise ValueError(f"expected {Kind.TIME.expected}, found {str(found[int(bad[0])])[:60]!r}")
     return numbers
 
 

@@ -1,10 +1,13 @@
 """Tables from files: what is accepted, and the one line for what is not."""
 
 import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from aiops.errors import InputError, UserError
 from aiops.files import Kind, csv_text, read_table, write_atomic
@@ -91,6 +94,26 @@ def test_broken_containers_are_one_line(tmp_path, name):
     with pytest.raises(InputError) as caught:
         read_table(tmp_path / name, LONG)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("time", "name", "words"),
+    [
+        (None, "a", "a missing name or time"),
+        (datetime(2025, 1, 1, tzinfo=UTC), None, "a missing name or time"),  # not a series that is called None
+        (datetime(2025, 1, 1, tzinfo=UTC), "a", ""),
+        (datetime(9999, 12, 31, tzinfo=UTC), "a", ""),  # nanoseconds would make it 1816
+        (-(10**14), "a", "expected an ISO 8601 time or Unix seconds, found"),
+    ],
+)
+def test_what_parquet_holds_for_a_time_is_that_time_or_refused(tmp_path, time, name, words):
+    columns = [pa.array([time], pa.timestamp("ms")), pa.array([name], pa.string()), pa.array([1.0])]
+    parquet.write_table(pa.table(columns, names=list(LONG)), tmp_path / "a.parquet")
+    if words:
+        with pytest.raises(InputError, match=words):
+            read_table(tmp_path / "a.parquet", LONG)
+    else:
+        assert read_table(tmp_path / "a.parquet", LONG)["time"].tolist() == [time.timestamp()]
 
 
 def test_header_only_is_an_empty_table(tmp_path):
