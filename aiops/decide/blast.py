@@ -13,18 +13,22 @@ from aiops.action import (
     Drain,
     HoldCapacity,
     LendQueue,
+    LimitBandwidth,
     Migrate,
     Preempt,
+    ReleaseBandwidth,
     Requeue,
     Rollback,
     ScalePool,
+    SetPowerLimit,
     Suspend,
     Uncordon,
     destructive,
 )
-from aiops.model import Cluster, Job
+from aiops.model import Cluster, Job, JobState
 
 Names = frozenset[str]
+ON_NODES = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED, JobState.STOPPING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,23 @@ def victims(action: Action, cluster: Cluster) -> tuple[Job, ...]:
         case _:
             nodes = emptied(action)
             return tuple(job for job in cluster.jobs if not nodes.isdisjoint(job.nodes)) if nodes else ()
+
+
+def slowed(action: Action, cluster: Cluster) -> Names:
+    """Names of what goes on and gets less: whose share of a link is cut, or what is on a node whose power is."""
+    match action:
+        case LimitBandwidth() | ReleaseBandwidth():
+            kind, _, name = action.owner.partition("/")
+            jobs = [job for job in cluster.jobs if kind == "job" and job.id == name and job.state in ON_NODES]
+            rest = {service.name for service in cluster.services if kind == "service" and service.name == name}
+        case SetPowerLimit():
+            jobs = [job for job in cluster.jobs if action.node in job.nodes and job.state in ON_NODES]
+            rest = {action.node}
+        case Rollback():
+            return slowed(action.action, cluster)
+        case _:
+            return frozenset()
+    return frozenset(rest | {name for job in jobs for name in (job.id, job.name, job.tenant) if name})
 
 
 def given_back(action: Action) -> ScalePool | None:

@@ -30,7 +30,7 @@ from aiops.action import (
     Uncordon,
     target,
 )
-from aiops.decide.blast import blast, emptied, given_back, victims
+from aiops.decide.blast import blast, emptied, given_back, slowed, victims
 from aiops.decide.holds import book
 from aiops.decide.limits import LONGEST_S
 from aiops.decide.request import Refusal, Request, mode_of, plan_hash
@@ -143,7 +143,7 @@ def unprotected(request: Request) -> Refusal:
         return None
     cluster, action, names = request.snapshot.cluster, request.action, set(request.limits.protected)
     hurt = victims(action, cluster)
-    touched = emptied(action) | {target(action).partition("/")[2]}
+    touched = emptied(action) | slowed(action, cluster) | {target(action).partition("/")[2]}
     touched |= {name for job in hurt for name in (job.id, job.name, job.tenant, *job.nodes) if name}
     hit = (names | request.index.protected) & touched
     return (Deny.PROTECTED, f"{', '.join(sorted(hit))} is protected") if hit else None

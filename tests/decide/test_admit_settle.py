@@ -18,6 +18,7 @@ from aiops.action import (
     EntryState,
     HoldCapacity,
     LendQueue,
+    LimitBandwidth,
     Migrate,
     Mode,
     Order,
@@ -25,6 +26,7 @@ from aiops.action import (
     Outcome,
     Preempt,
     Receipt,
+    ReleaseBandwidth,
     RequestCheckpoint,
     ScalePool,
     ScaleService,
@@ -36,7 +38,21 @@ from aiops.decide.limits import Limits
 from aiops.decide.request import plan_hash
 from aiops.decide.settle import judge, resendable, settle
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, HoldState, Job, JobState, Node, NodeState, Pool, Reservation, SeriesKey, Service
+from aiops.model import (
+    Checkpoint,
+    Cluster,
+    Gpu,
+    HoldState,
+    Job,
+    JobState,
+    Link,
+    Node,
+    NodeState,
+    Pool,
+    Reservation,
+    SeriesKey,
+    Service,
+)  # fmt: skip
 from aiops.snapshot import Snapshot
 
 NOW = 1e9
@@ -335,6 +351,36 @@ GIVEN = [  # what a pool may give back: few nodes, and none with anything on it
 @pytest.mark.parametrize(("action", "limits", "seen", "deny"), GIVEN)
 def test_what_a_pool_gives_back(action: Action, limits: dict[str, Any], seen: dict[str, Any], deny: Deny | None) -> None:
     assert denied(action, limits, **{"census": {}, **seen}) is deny
+
+
+CAP = LimitBandwidth(link="disk", owner="job/j1", bytes_per_s=1.0, was=None)
+COOLER = SetPowerLimit(node="n0", gpu="g", watts=300.0, was=700.0)
+SLOWED = [  # who keeps running and gets less: that is taken away too
+    pytest.param(CAP, {}, {}, None, id="a cap on anybody"),
+    pytest.param(CAP, {}, {"protected": True}, Deny.PROTECTED, id="on a protected job"),
+    pytest.param(CAP, {"protected": ["train"]}, {}, Deny.PROTECTED, id="on one that the limits name"),
+    pytest.param(CAP, {"protected": ["ann"]}, {"tenant": "ann"}, Deny.PROTECTED, id="or whose tenant"),
+    pytest.param(replace(CAP, bytes_per_s=None, was=1.0), {"protected": ["j1"]}, {}, None, id="to lift it takes nothing"),
+    pytest.param(replace(CAP, owner="service/web"), {"protected": ["web"]}, {}, Deny.PROTECTED, id="on a protected service"),
+    pytest.param(ReleaseBandwidth(link="disk", owner="job/j1"), {"protected": ["j1"]}, {}, Deny.PROTECTED, id="its guarantee"),
+    pytest.param(
+        ReleaseBandwidth(link="disk", owner="job/j1"), {"protected": ["j1"]}, {"state": JobState.DONE}, None,
+        id="the guarantee of one that has ended is free",
+    ),
+    pytest.param(COOLER, {}, {}, None, id="power"),
+    pytest.param(COOLER, {"protected": ["n0"]}, {}, Deny.PROTECTED, id="of a protected node"),
+    pytest.param(COOLER, {}, {"protected": True}, Deny.PROTECTED, id="under a protected job"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "limits", "changes", "deny"), SLOWED)
+def test_what_is_protected_is_not_slowed_down(
+    action: Action, limits: dict[str, Any], changes: dict[str, Any], deny: Deny | None
+) -> None:
+    nodes = (replace(NODES[0], gpus=(Gpu(uuid="g", index=0),)), *NODES[1:])
+    seen = replace(job(**changes), nodes=nodes, links=(Link(name="disk", kind="storage", capacity_bytes_per_s=9.0),))
+    supports = ("limit_bandwidth", "release_bandwidth", "set_power_limit")
+    assert denied(action, limits, cluster=seen, supports=supports) is deny
 
 
 @pytest.mark.parametrize(("action", "limits", "seen", "deny"), ALONE)
