@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from aiops.action import Admission, Decision, EntryState, Rollback
 from aiops.decide.admit import admit
 from aiops.decide.budgets import tripped_at
 from aiops.decide.holds import book, pass_time
+from aiops.decide.index import Index
 from aiops.decide.limits import Limits
 from aiops.decide.settle import rollbacks, settle
-from aiops.model import Reservation
+from aiops.model import Job, Node, Reservation, Service
 from aiops.ports import Policy
 from aiops.snapshot import Decided, Snapshot, Transition
+
+T = TypeVar("T", Job, Node, Service)
 
 
 def decide(snapshot: Snapshot, policies: Mapping[str, Policy]) -> Decided:
@@ -26,7 +30,7 @@ def decide(snapshot: Snapshot, policies: Mapping[str, Policy]) -> Decided:
     settled = after(snapshot, transitions)
     settled = replace(settled, breaker_at=tripped_at(settled, limits), reservations=pass_time(settled, limits))
     undo = rollbacks(snapshot, transitions)
-    wishes, notes, failed = ask(snapshot, policies)
+    wishes, notes, failed = ask(marked(snapshot, limits), policies)
     decisions = (*undo, *wishes)
     admissions = admit(settled, limits, decisions)
     undone = {a.decision.action.of for a in admissions if a.permitted and isinstance(a.decision.action, Rollback)}
@@ -59,6 +63,22 @@ def after(snapshot: Snapshot, transitions: tuple[Transition, ...]) -> Snapshot:
         for e in snapshot.history
     )
     return replace(snapshot, history=history)
+
+
+def marked(snapshot: Snapshot, limits: Limits) -> Snapshot:
+    """The snapshot with all that is protected marked so, by whatever name: policies plan around what would be refused."""
+    names, cluster = Index(snapshot).protected | set(limits.protected), snapshot.cluster
+    if not names:
+        return snapshot
+    jobs = (one if names.isdisjoint((one.id, one.name, one.tenant, *one.nodes)) else mark(one) for one in cluster.jobs)
+    nodes = (mark(one) if one.name in names else one for one in cluster.nodes)
+    services = (mark(one) if one.name in names else one for one in cluster.services)
+    return replace(snapshot, cluster=replace(cluster, jobs=tuple(jobs), nodes=tuple(nodes), services=tuple(services)))
+
+
+def mark(one: T) -> T:
+    """The same, protected."""
+    return one if one.protected else replace(one, protected=True)
 
 
 def ask(snapshot: Snapshot, policies: Mapping[str, Policy]) -> tuple[tuple[Decision, ...], tuple[str, ...], tuple[str, ...]]:

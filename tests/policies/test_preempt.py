@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
+from aiops.action import Decision, HoldCapacity, Mode, Preempt, RequestCheckpoint
+from aiops.decide.core import decide
 from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation
 from aiops.snapshot import Snapshot
@@ -71,6 +72,24 @@ def test_nobody_is_stopped_where_the_job_fits_anyway_or_never_would() -> None:
 def test_who_may_not_be_stopped_is_not(changes: dict[str, Any]) -> None:
     a, b, c = FULL
     assert stopped(seen(a, replace(b, **changes), c)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "victim"),
+    [
+        pytest.param({}, "b", id="nobody is protected"),
+        pytest.param({"protected": ["b"]}, "a", id="the limits name it"),
+        pytest.param({"protected": ["n1"]}, "a", id="or its node"),
+        pytest.param({"protected": ["n0", "ann"]}, "c", id="or its tenant"),
+    ],
+)
+def test_who_would_be_refused_is_not_chosen(limits: dict[str, Any], victim: str) -> None:
+    """Else the same plan would be refused in every cycle, and nobody would make room."""
+    jobs = (FULL[0], replace(FULL[1], tenant="ann"), FULL[2])
+    snapshot = replace(seen(*jobs), limits=limits, due=("preempt",), modes={"preempt": Mode.ACT})
+    decided = decide(snapshot, {"preempt": PreemptPolicy()})
+    (done,) = (one.decision.action for one in decided.admissions if one.permitted)
+    assert isinstance(done, Preempt) and done.job == victim
 
 
 def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped() -> None:
