@@ -82,25 +82,27 @@ def undone(done: Action, cluster: Cluster) -> Action | None:
 def _throttle(trouble: Trouble, cluster: Cluster, amounts: Amounts) -> LimitBandwidth | str:
     """Cap the neighbour, else the least important other user of the link; never one that outranks the sufferer."""
     link = trouble.link
-    if link is None:
+    if link is None or link.capacity_bytes_per_s <= 0:
         return "no link is known that could be capped"
     if share(link, f"job/{trouble.job.id}").cap_bytes_per_s is not None:
         return f"{trouble.job.id} is capped on {link.name} itself"
     others = [job for job in users(cluster, link) if job.id != trouble.job.id]
     named = [job for job in (trouble.neighbour,) if job is not None] or others
     meek = [job for job in named if not job.protected and job.priority <= trouble.job.priority]
-    cap = amounts.throttle_ratio * link.capacity_bytes_per_s
-    free = [job for job in meek if (share(link, f"job/{job.id}").cap_bytes_per_s or float("inf")) > cap]
-    if not free:
-        return f"nobody on {link.name} may be capped further"
-    owner = f"job/{min(free, key=lambda job: (job.priority, job.id)).id}"
-    return LimitBandwidth(link=link.name, owner=owner, bytes_per_s=cap, was=share(link, owner).cap_bytes_per_s)
+    for job in sorted(meek, key=lambda job: (job.priority, job.id)):
+        has = share(link, f"job/{job.id}")
+        cap = max(amounts.throttle_ratio * link.capacity_bytes_per_s, has.guarantee_bytes_per_s or 0.0)
+        if has.cap_bytes_per_s is None or has.cap_bytes_per_s > cap:
+            return LimitBandwidth(link=link.name, owner=has.owner, bytes_per_s=cap, was=has.cap_bytes_per_s)
+    return f"nobody on {link.name} may be capped further"
 
 
 def _reserve(trouble: Trouble, amounts: Amounts) -> ReserveBandwidth | str:
     link = trouble.link
-    if link is None:
+    if link is None or link.capacity_bytes_per_s <= 0:
         return "no link is known on which to guarantee anything"
+    if trouble.job.protected:
+        return f"{trouble.job.id} is protected: a guarantee could not be taken back"
     owner, rate = f"job/{trouble.job.id}", amounts.reserve_ratio * link.capacity_bytes_per_s
     if share(link, owner).guarantee_bytes_per_s is not None:
         return f"{owner} has a guarantee on {link.name} already"

@@ -127,6 +127,10 @@ MORE = TuneJob(job="train", run_id="train-1", knob="loader_workers", value=8.0, 
             found(Cause.IO_STALL), (TRAIN, replace(HOG, priority=6)), GIVE, id="nobody outranked: the sufferer gets a guarantee"
         ),
         pytest.param(found(Cause.IO_STALL), (TRAIN, replace(HOG, protected=True)), GIVE, id="the neighbour is protected"),
+        pytest.param(
+            found(Cause.IO_STALL), (replace(TRAIN, protected=True), replace(HOG, protected=True)), MORE,
+            id="what a protected job is given could not be taken back: no guarantee",
+        ),
         pytest.param(found(Cause.PREP_STALL, subject="host:n0"), (TRAIN, HOG), MORE, id="its own loader: more of it"),
         pytest.param(
             found(Cause.MEMORY_PRESSURE, subject="host:n0"), (TRAIN, HOG), replace(MORE, value=2.0),
@@ -311,6 +315,18 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
 )  # fmt: skip
 def test_a_job_moves_only_where_that_gains_more_than_it_loses(one: Job, wish: Action) -> None:
     assert asks(seen(HOT, jobs=(one,))) == [wish]
+
+
+def test_nobody_is_capped_below_what_it_was_promised() -> None:
+    promised = replace(DISK, shares=(Share(owner="job/hog", guarantee_bytes_per_s=400.0),))
+    assert asks(seen(found(Cause.IO_STALL), link=promised)) == [replace(CAP, bytes_per_s=400.0)]
+    held = replace(DISK, shares=(Share(owner="job/hog", guarantee_bytes_per_s=400.0, cap_bytes_per_s=400.0),))
+    assert asks(seen(found(Cause.IO_STALL), link=held)) == [GIVE]
+
+
+def test_a_link_that_carries_nothing_is_not_divided() -> None:
+    dead = replace(DISK, capacity_bytes_per_s=0.0)
+    assert [one.kind for one in asks(seen(found(Cause.IO_STALL), link=dead))] == ["tune_job"]
 
 
 def test_after_a_move_nothing_else_is_tried_until_its_effect_shows() -> None:
