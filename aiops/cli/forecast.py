@@ -186,7 +186,7 @@ def positive(flag: str, text: str) -> float:
 
 def header(quantiles: Floats) -> list[str]:
     """Column names of the answer."""
-    return ["series", "origin", "time", *(f"q{q:g}" for q in quantiles), "model", "skill"]
+    return ["series", "origin", "time", *(f"q{float(q)}" for q in quantiles), "model", "skill"]
 
 
 def rows(made: Sequence[Forecast]) -> Iterator[list[object]]:

@@ -77,6 +77,12 @@ def test_a_series_that_begins_after_an_origin_is_named_and_not_dropped_silently(
     assert "1 series have no value by 2025-10-09T10:33:20.000000Z and get no row from there: b" in capsys.readouterr().err
 
 
+def test_every_quantile_has_a_column_of_its_own(tmp_path):
+    made = file(tmp_path / "in.csv", a_series()), tmp_path / "o.csv"
+    forecast(made[0], model="last_value", quantiles="0.5,0.9,0.9999999,0.99999999", out=made[1])
+    assert made[1].read_text().startswith("series,origin,time,q0.5,q0.9,q0.9999999,q0.99999999,model,skill\n")
+
+
 def test_where_nobody_watches_there_is_no_progress_and_no_empty_line(tmp_path, capsys):
     forecast(file(tmp_path / "in.csv", a_series()), model="last_value", out=tmp_path / "o.csv")
     assert capsys.readouterr().err == ""
