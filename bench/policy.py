@@ -142,7 +142,7 @@ def pack(cases: dict[int, int], seed: int) -> list[dict[str, Any]]:
     """
     rows = []
     for nodes, count in cases.items():
-        found: dict[str, list[float]] = {"genetic": [], "swarm": [], "greedy": [], "planner": []}
+        found: dict[str, list[float]] = {}
         spent, worse, jobs = [], 0, []
         for i in range(count):
             problem = instance(seed * 1000 + i, nodes)
@@ -150,11 +150,13 @@ def pack(cases: dict[int, int], seed: int) -> list[dict[str, Any]]:
             plan, _ = best(problem, Rule().effort_s)
             spent.append(time.process_time() - began)
             worth = {"planner": problem.total(plan), "greedy": problem.total(greedy(problem))}
-            worth |= {"genetic": packing.genetic(problem, spent[-1], i), "swarm": packing.swarm(problem, spent[-1], i)}
+            for how, decoder in packing.DECODERS.items():
+                worth[f"genetic by {how}"] = packing.genetic(problem, decoder(problem), spent[-1], i)
+                worth[f"swarm by {how}"] = packing.swarm(problem, decoder(problem), spent[-1], i)
             worse += worth["planner"] < max(worth.values())
             jobs.append(len(problem.jobs))
             for name, value in worth.items():
-                found[name].append(value / packing.bound(problem))
+                found.setdefault(name, []).append(value / packing.bound(problem))
         means = {name: round(float(np.mean(values)), 5) for name, values in found.items()}
         about = f"packing {nodes} nodes, {np.mean(jobs):.0f} jobs, n={count}"
         rows += [
