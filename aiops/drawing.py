@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiops.forecast.live import Shapes, group
+from aiops.forecast.live import group
+from aiops.forecast.voices import Shapes
 from aiops.foresight import Plan
 from aiops.model import SeriesKey
 from aiops.ports import Grid
@@ -76,9 +77,14 @@ class Drawings:
         return {str(key): f"(without prophet: {self._missing.get(key, 'not fitted')})" for key in without}
 
 
+def is_scaled(key: SeriesKey) -> bool:
+    """Whether this is the demand of a service, pool or queue: what policies act upon."""
+    return any(name in SCALED for name, _ in key.labels)
+
+
 def prophet_series(panel: Sequence[Grid], most: int) -> tuple[Grid, ...]:
     """The series that Prophet earns its cost on, at most so many: demand of services, pools and queues, not devices."""
-    scaled = [grid for grid in panel if any(name in SCALED for name, _ in grid.key.labels)]
+    scaled = [grid for grid in panel if is_scaled(grid.key)]
     return tuple(scaled[:most])
 
 

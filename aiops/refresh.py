@@ -13,13 +13,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aiops.drawing import LATE, Drawings
+from aiops.drawing import LATE, Drawings, is_scaled
 from aiops.forecast.baselines import LastValue
 from aiops.forecast.gate import fallback, settle_refusal
 from aiops.forecast.limits import companions, limited, limits_of
-from aiops.forecast.live import Judged, Learnt, Said, Shapes, draw, group, learn, say
+from aiops.forecast.live import Judged, Learnt, draw, group, learn, say
+from aiops.forecast.record import Said
 from aiops.forecast.rolling import Ask
 from aiops.forecast.trend import Calendar
+from aiops.forecast.voices import Shapes
 from aiops.forecast.warning import RUN, anomalies, exhaustions
 from aiops.foresight import Foresight, Plan
 from aiops.model import Cluster, Finding, Floats, Forecast, Query, SeriesKey
@@ -98,7 +100,7 @@ class Refresher:
         panel = [grid for grid in panel if np.isfinite(grid.values).any()]
         if not panel:
             return ()
-        groups = group(panel, GROUP)
+        groups = grouped(panel)
         end = panel[0].end
         due: _Due = self._due(panel), self.drawings.due(panel, end)
         if due[0] and self._learnt is None:
@@ -158,6 +160,15 @@ class Refresher:
     def close(self) -> None:
         """End the workers, whatever they are doing."""
         self._executor.close()
+
+
+def grouped(panel: Sequence[Grid]) -> list[tuple[Grid, ...]]:
+    """The panel in the groups that are forecast together: what is acted upon by itself, so that devices, which come and go
+    and are many, neither start its record anew nor thin it out.
+    """
+    scaled = [is_scaled(grid.key) for grid in panel]
+    parts = ([grid for grid, mine in zip(panel, scaled, strict=True) if mine is which] for which in (True, False))
+    return [one for part in parts for one in group(part, GROUP)]
 
 
 def perform(work: Callable[..., Any], *task: Any) -> Any:

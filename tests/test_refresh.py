@@ -332,3 +332,17 @@ def test_a_disk_that_will_be_full_is_found_before_it_is():
     (found,) = refresh_findings(shelf, [Judge()], Cluster(at=NOW, backend="local"), (NOW, []))
     assert (found.cause, found.subject, found.horizon_s) == (Cause.EXHAUSTION, "mountpoint:/data/node:n1", 1800.0)
     assert shelf.findings_put == [(NOW, (found,))]
+
+
+def test_what_is_acted_upon_is_judged_by_itself_whatever_devices_come_and_go():
+    # Given a service among devices, of which one has gone at the next refresh and another has come
+    devices = [SeriesKey.of("gpu_utilization_ratio", gpu=str(i)) for i in range(3)]
+    first, second = ([KEY, *devices[:2]], [devices[0], devices[2], KEY])
+    executor = Here()
+    refresher = Refresher(Shelf(), PLAN, executor)
+    grids = {key: Grid(key=key, start=NOW - 86400, step_s=300.0, values=wave(key, days=1).values) for key in {*first, *second}}
+    for keys in (first, second):
+        made = refresher.refresh([grids[key] for key in keys])
+        assert {one.target for one in made} == {str(key) for key in keys}
+    # Then it has a group of its own, with its record, in both
+    assert [group_.keys for _, group_ in sorted(refresher._said.items())] == [(KEY,), (devices[0], devices[2])]

@@ -1,0 +1,103 @@
+"""The record that forecasts are judged by: how it begins, grows, and goes on when series come and go."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aiops.forecast import record
+from aiops.forecast.experts import BOOST, LAST
+from aiops.forecast.live import Learnt, say
+from aiops.forecast.record import Said
+from aiops.forecast.rolling import Ask
+from aiops.forecast.trend import Calendar
+from aiops.forecast.voices import Voices, matrix
+from aiops.model import SeriesKey
+from aiops.ports import Grid
+
+STEP, DAY = 300.0, 86400.0
+END = 20_000 * DAY
+ASK = Ask(step_s=STEP, steps=3, quantiles=np.array([0.05, 0.5, 0.9, 0.95]))
+MUTE = Voices(ASK, Calendar(), None, {})
+"""No global model and no Prophet: the simple rules speak, which is enough to tell whose word is kept."""
+
+
+def wave(name: str, days: float = 3.0, level: float = 100.0, end: float = END) -> Grid:
+    n = round(days * DAY / STEP)
+    times = end - STEP * np.arange(n - 1, -1, -1)
+    values = level + 0.3 * level * np.sin(2 * np.pi * times / DAY) + np.random.default_rng(len(name)).normal(0, level / 20, n)
+    return Grid(key=SeriesKey.of("m", service=name), start=float(times[0]), step_s=STEP, values=values)
+
+
+def said_of(*panel: Grid) -> Said:
+    return record.first(panel, matrix(panel), MUTE)
+
+
+def test_a_fresh_start_has_a_record_of_a_day_and_a_half_every_ten_minutes():
+    said = said_of(wave("a", days=6))
+    assert len(said.times) == 216
+    assert said.times[0] == END - record.HELD_OUT_S
+    assert np.isfinite(said.bands[0, :, :, LAST]).all()
+    assert np.isnan(said.bands[0, :, :, BOOST]).all()
+
+
+@pytest.mark.parametrize(
+    "series,gap_s", [(1, 600), (83, 600), (250, 1800), (500, 3600)], ids=["one", "few", "half a group", "a whole group"]
+)
+def test_a_record_grows_as_often_as_its_bands_can_be_kept(series, gap_s):
+    # Given a record of so many series that was last added to at END
+    keys = tuple(SeriesKey.of("m", service=str(i)) for i in range(series))
+    said = Said(keys, np.array([END]), np.zeros((series, 1, 1, 1, 4), dtype=np.float32))
+    bands = np.ones((series, 1, 1, 4))
+    # Then it is added to only after its own while, and what is four days old goes
+    assert said.grown(END + gap_s - STEP, bands) is said
+    grown = said.grown(END + gap_s, bands)
+    assert grown.times.tolist() == [END, END + gap_s]
+    assert grown.bands[:, 1].min() == 1
+    assert grown.grown(END + record.KEPT_S + 60, bands).times.tolist() == [END + gap_s, END + record.KEPT_S + 60]
+
+
+def test_who_stays_keeps_its_record_when_others_come_and_go():
+    # Given a record of three series in which it is written what nobody would say now
+    old = wave("a"), wave("b"), wave("gone")
+    said = said_of(*old)
+    said = replace(said, bands=said.bands + np.float32(1000))
+    # When one has left and another has come, in another order
+    panel = wave("b"), wave("new"), wave("a")
+    carried = said.carried(panel, matrix(panel), (MUTE, END))
+    # Then each has its own
+    assert carried.keys == tuple(grid.key for grid in panel)
+    np.testing.assert_array_equal(carried.bands[0], said.bands[1])
+    np.testing.assert_array_equal(carried.bands[2], said.bands[0])
+    np.testing.assert_array_equal(carried.bands[1], said_of(panel[1]).bands[0])
+
+
+def test_a_newcomer_is_not_judged_at_moments_that_the_earlier_model_has_learnt_from():
+    said = said_of(wave("a"), wave("b"))
+    panel = wave("a"), wave("b"), wave("new")
+    # Given an earlier model learnt twelve hours later than the record began: half of its first day is behind that one's back
+    carried = said.carried(panel, matrix(panel), (MUTE, END + 12 * 3600))
+    known = np.isfinite(carried.bands[2, :, 0, LAST, 0])
+    np.testing.assert_array_equal(known, said.times > END + 12 * 3600 - record.HELD_OUT_S)
+    assert 0 < known.sum() < len(known)
+
+
+def test_a_panel_that_is_mostly_new_begins_anew():
+    said = said_of(wave("a"), wave("b"))
+    assert said.mostly_of((wave("a"), wave("new")), ASK)
+    assert not said.mostly_of((wave("a"), wave("new"), wave("other")), ASK)
+    assert not said.mostly_of((wave("a"), wave("b")), replace(ASK, steps=6))
+
+
+def test_a_service_that_comes_does_not_cost_another_its_record():
+    # Given two services whose record is a day older than anything a fresh start would have
+    learnt = Learnt(END, 2, None, None)
+    panel = wave("a", days=8), wave("b", days=8)
+    old = record.first([wave("a", days=7, end=END - DAY), wave("b", days=7, end=END - DAY)], matrix(panel)[:, :-288], MUTE)
+    # When a third one comes
+    judged = say((*panel, wave("c", days=8)), ASK, Calendar(), learnt, old)
+    # Then their old moments are still there, and it has a forecast, too
+    assert judged.said.times[0] == old.times[0]
+    np.testing.assert_array_equal(judged.said.bands[:2, :-1], old.bands)
+    assert [one.target for one in judged.forecasts] == [str(SeriesKey.of("m", service=name)) for name in "abc"]
+    assert all(np.isfinite(one.values).all() for one in judged.forecasts)
