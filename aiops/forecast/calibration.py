@@ -8,6 +8,7 @@ say it belongs. Arrays: s series, m past moments, a anchors, e experts, q quanti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,7 +153,7 @@ def shifts(track: Track, weights: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One band per series and anchor (s, a, q), the weights behind it (s, a, e, q), and its record (s,) on the newer half."""
+    """One band per series and anchor (s, a, q), the weights behind it (s, a, e, q), and its record (s,)."""
 
     bands: Floats
     weights: Floats
@@ -180,7 +181,7 @@ def settle(track: Track, bands: Floats, now: Floats) -> Settled:
 
     Skill and coverage are of moments that the weights they are judged with did not see.
     """
-    if not track.bands.shape[1]:
+    if track.bands.shape[1] < 2:
         return unjudged(bands)
     seasonal, skill, coverage = _record(track, np.isfinite(bands[:, :, SEASON]))
     weights, rest = settle_idle(_with_season(weigh(track), seasonal), bands, now)
@@ -228,35 +229,50 @@ def unjudged(bands: Floats) -> Settled:
 def _record(track: Track, repeats: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """(s, a, q) where seasonal naive replaces the blend, (s,) skill at the 0.9 quantile, and coverage.
 
-    The older half judges the newer. The rule itself speaks where the blend did worse than it by more than a tie (one missed
-    rise is enough) and where it has something to say now, as (s, a, q) `repeats` tells: a load that repeats itself is the
-    last one to leave to the reactive rule. Skill is against the better of last value and seasonal naive, a tie with the
-    latter counting as a win (`TIE`).
+    Each half of the record is judged by the other: two days alone scatter so much that honest bands are refused. The rule
+    itself speaks where the blend did worse than it by more than a tie (one missed rise is enough) and where it has something
+    to say now, as (s, a, q) `repeats` tells: a load that repeats itself is the last one to leave to the reactive rule. Skill is
+    against the better of last value and seasonal naive, a tie with the latter counting as a win (`TIE`).
     """
-    older, newer = track.older(), track.newer()
-    weights = weigh(older)
-    rule = _with_season(weights, np.ones_like(repeats))
-    seasonal = repeats & (_loss(older, newer, weights) > (1 + TIE) * _loss(older, newer, rule))
-    made = cautious(_calibrated(older, newer, _with_season(weights, seasonal)), rising(older)[:, None])
-    mine = _mean(pinball(newer.truths, made)[..., HIGH])
-    naive = pinball(newer.truths[:, :, :, None], newer.bands[:, :, :, [LAST, SEASON]])[..., HIGH]
+    folds = (track.older(), track.newer()), (track.newer(), track.older())
+    weights = [weigh(calibrating) for calibrating, _ in folds]
+    rule = [_with_season(one, np.ones_like(repeats)) for one in weights]
+    seasonal = repeats & (_loss(folds, weights) > (1 + TIE) * _loss(folds, rule))
+    truths, bands = np.concatenate([judged.truths for _, judged in folds], axis=1), _crossed(folds, weights, seasonal)
+    naives = np.concatenate([judged.bands[:, :, :, [LAST, SEASON]] for _, judged in folds], axis=1)
+    mine, naive = _mean(pinball(truths, bands)[..., HIGH]), pinball(truths[:, :, :, None], naives)[..., HIGH]
     best = np.fmin.reduce(np.stack([_mean(naive[..., 0]), (1 + TIE) * _mean(naive[..., 1])]))
     skill = np.where(best > 0, 1 - mine / np.where(best > 0, best, 1.0), np.where(mine > 0, -1.0, 0.0))
-    truth = newer.truths[..., None]
-    slack = 1e-9 * (1 + np.abs(truth))
-    inside = (truth >= made[..., :1] - slack) & (truth <= made[..., 3:] + slack)
-    coverage = _mean(np.where(np.isfinite(truth), inside, np.nan)[..., 0])
+    slack = 1e-9 * (1 + np.abs(truths))
+    inside = (truths >= bands[..., 0] - slack) & (truths <= bands[..., 3] + slack)
+    coverage = _mean(np.where(np.isfinite(truths), inside, np.nan))
     return seasonal, np.where(np.isfinite(mine), skill, np.nan), coverage
 
 
+_Folds = Sequence[tuple[Track, Track]]
+"""Pairs of what calibrates and what is judged."""
+
+
+def _crossed(folds: _Folds, weights: Sequence[Floats], seasonal: NDArray[np.bool_]) -> Floats:
+    """(s, m, a, q) as served at the judged moments of all folds, one after the other."""
+    return np.concatenate(
+        [
+            cautious(_calibrated(by, judged, _with_season(weight, seasonal)), rising(by)[:, None])
+            for (by, judged), weight in zip(folds, weights, strict=True)
+        ],
+        axis=1,
+    )
+
+
 def _calibrated(older: Track, newer: Track, weights: Floats) -> Floats:
-    """(s, m, a, q) what the weights, calibrated on the older half, say at the moments of the newer."""
+    """(s, m, a, q) what the weights, calibrated on one part, say at the moments of another."""
     return np.sort(blend(newer.bands, weights[:, None]) + shifts(older, weights)[:, None], axis=-1)
 
 
-def _loss(older: Track, newer: Track, weights: Floats) -> Floats:
-    """(s, a, q) mean pinball loss on the newer half; NaN where no outcome is known."""
-    loss = pinball(newer.truths, _calibrated(older, newer, weights))
+def _loss(folds: _Folds, weights: Sequence[Floats]) -> Floats:
+    """(s, a, q) mean pinball loss at the judged moments, as calibrated; NaN where no outcome is known."""
+    pairs = zip(folds, weights, strict=True)
+    loss = np.concatenate([pinball(judged.truths, _calibrated(by, judged, w)) for (by, judged), w in pairs], axis=1)
     known = np.isfinite(loss)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, loss, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -101,3 +101,17 @@ def test_a_service_that_comes_does_not_cost_another_its_record():
     np.testing.assert_array_equal(judged.said.bands[:2, :-1], old.bands)
     assert [one.target for one in judged.forecasts] == [str(SeriesKey.of("m", service=name)) for name in "abc"]
     assert all(np.isfinite(one.values).all() for one in judged.forecasts)
+
+
+def test_a_series_that_has_just_begun_is_served_the_last_value_at_every_refresh():
+    # Given a service that begins now: at first no moment of it can be judged, then one, then a few
+    learnt, said = Learnt(END, 1, None, None), None
+    for points in range(1, 40):
+        panel = (wave("a", days=points * STEP / DAY, end=END + points * STEP),)
+        judged = say(panel, ASK, Calendar(), learnt, said)
+        said = judged.said
+        # Then there is a forecast each time, refused until it has a record
+        (made,) = judged.forecasts
+        assert np.isfinite(made.values).all()
+        assert made.refused is not None or made.skill is not None
+    assert len(said.times) > 2
