@@ -158,7 +158,8 @@ def at_once(snapshot: Snapshot, room: Room, rule: Rule) -> int:
     """Nodes that may go in one step: what the safety limits let go without anybody's approval, at least one."""
     limits = Limits.from_settings(snapshot.limits, "snapshot")
     unasked = (limits.approve_gpus - 1) // room.gpus_per_node
-    return max(1, min(rule.remove_at_once, int(limits.nodes_ratio * (room.usable - room.starting + room.idle_on)), unasked))
+    share = min(limits.nodes_ratio, limits.idle_nodes_ratio)
+    return max(1, min(rule.remove_at_once, int(share * (room.usable - room.starting + room.idle_on)), unasked))
 
 
 def asked_lately(snapshot: Snapshot, pool: Pool, target: int, within_s: float) -> bool:

@@ -188,6 +188,22 @@ def test_one_empty_node_goes_at_a_time(world: Cluster, reservations: tuple[Reser
     assert (done.nodes, done.was, done.remove) == (2, 3, (gone,))
 
 
+@pytest.mark.parametrize(
+    ("limits", "go"),
+    [
+        pytest.param({}, 1, id="a tenth of ten"),
+        pytest.param({"nodes_ratio": 0.4}, 3, id="as many as nobody must approve"),
+        pytest.param({"nodes_ratio": 0.4, "idle_nodes_ratio": 0.2}, 2, id="as many as may go within the hour"),
+    ],
+)
+def test_no_more_nodes_go_at_once_than_the_limits_let_go(limits: dict[str, object], go: int) -> None:
+    ten = cluster(*(node(number) for number in range(10)))
+    snapshot = seen(ten, flat(0.0), limits=limits, due=("prescale",), modes={"prescale": Mode.ACT}, supports=("scale_pool",))
+    (admission,) = decide(snapshot, {"prescale": POLICY}).admissions
+    assert admission.permitted, admission.detail
+    assert isinstance(admission.decision.action, ScalePool) and len(admission.decision.action.remove) == go
+
+
 CALM = cluster(*THREE, jobs=FULL[:1])
 BLIND = Service(
     name="web", uid="u", version="1", pool="p", replicas=1, ready=1, min_replicas=1, max_replicas=4,
