@@ -35,9 +35,19 @@ class LastValue:
         last, age = known(history.values)
         window, until = int(RECENT_S / history.step_s), history.values[: len(history.values) - age]
         most = max(steps, len(until) // 2)  # a level that is `age` steps old has had that much longer to change
-        errors = [lagged_errors(until, min(h + age, most), window) for h in range(1, steps + 1)]
+        errors = [_changes(until, min(h + age, most), window) for h in range(1, steps + 1)]
         band = last + np.stack([error_quantiles(e, quantiles) for e in errors], axis=1)
         return settle_band(band, history.values)
+
+
+def _changes(values: Floats, lag: int, window: int) -> Floats:
+    """Errors of a lag; where points lie farther apart than it there are none, and those of the next lag with points count."""
+    errors = lagged_errors(values, lag, window)
+    apart = np.diff(np.flatnonzero(np.isfinite(values)))
+    if np.isfinite(errors).any() or not len(apart):
+        return errors
+    usual = int(np.median(apart))
+    return lagged_errors(values, -(-lag // usual) * usual, window)
 
 
 @dataclass(frozen=True, slots=True)

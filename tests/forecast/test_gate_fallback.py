@@ -35,3 +35,12 @@ def test_a_named_model_gives_no_row_for_a_series_that_never_had_a_value():
     known = Series(key=SeriesKey("known"), times=times, values=np.array([1.0, 2.0, 3.0]))
     ask = Ask(step_s=300.0, steps=2, quantiles=QUANTILES)
     assert {f.target for f in forecast_with(LastValue(), [silent, known], [600.0], ask)} == {"known"}
+
+
+@pytest.mark.parametrize("age", [0, 5])
+def test_a_series_of_fewer_points_than_the_grid_is_as_uncertain_as_over_its_own_distance(age):
+    hourly = np.full(60 * 12, np.nan)
+    hourly[::12] = 100 + np.random.default_rng(0).normal(0, 5, 60)
+    band = LastValue().predict(grid(*hourly[: 59 * 12 + 1 + age]), 6, QUANTILES)
+    own = np.quantile(np.diff(hourly[::12]), QUANTILES) + hourly[59 * 12]
+    np.testing.assert_allclose(band, np.repeat(own[:, None], 6, axis=1), rtol=0.05)  # not a band of no width
