@@ -11,11 +11,13 @@ Budgets, cooldowns, modes are `admit`'s business; taking back what was lent is `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aiops.action import Action, Decision, EntryState, HoldCapacity, LendQueue, Migrate, Mode
+from aiops.decide.limits import Limits
 from aiops.decide.request import mode_for
 from aiops.model import Cluster, Job, Query
 from aiops.snapshot import Need, Snapshot
@@ -118,20 +120,27 @@ class Rebalance:
         return Problem(self._borrowers(snapshot, {job.id for job in own}), idle, floor, snapshot.now)
 
     def _borrowers(self, snapshot: Snapshot, own: set[str]) -> list[Job]:
-        """The most important waiting jobs that their own quota does not carry, within what may be lent at all."""
-        cluster, rule = snapshot.cluster, self.rule
+        """The most important waiting jobs that their own quota does not carry, within what may be lent and taken back."""
+        cluster, rule, limits = snapshot.cluster, self.rule, Limits.from_settings(snapshot.limits, "snapshot")
         borrows = {queue.name for queue in cluster.queues if queue.borrows}
         lent = [job for job in cluster.jobs if job.lender and job.state in ON_NODES]
-        gpus, jobs = rule.max_lent_gpus - sum(job.gpus for job in lent), rule.max_lent_jobs - len(lent)
-        found: list[Job] = []
-        for job in waiting(cluster):
-            often = sum(snapshot.now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
-            proves = job.checkpoint_s is not None or job.checkpoint is not None  # without a proof it would never be given back
-            may = job.id not in own and job.queue in borrows and proves and not (job.gang or job.protected or often)
-            if may and job.gpus <= gpus and len(found) < min(jobs, rule.candidates):
+        gpus = min(rule.max_lent_gpus, limits.gpus) - sum(job.gpus for job in lent)
+        jobs = min(rule.max_lent_jobs, limits.jobs, limits.policy_jobs) - len(lent)
+        found, of_tenant = list[Job](), Counter(job.tenant for job in lent if job.tenant)
+        for job in (one for one in waiting(cluster) if one.id not in own and one.queue in borrows):
+            room = job.gpus <= gpus and len(found) < min(jobs, rule.candidates)
+            if room and self._returnable(job, snapshot.now, limits) and of_tenant[job.tenant] < limits.tenant_jobs:
                 gpus -= job.gpus
+                of_tenant[job.tenant] += bool(job.tenant)
                 found.append(job)
         return found
+
+    def _returnable(self, job: Job, now: float, limits: Limits) -> bool:
+        """Whether the job could be stopped when its lender needs the room, without anybody's approval."""
+        times = sum(now - at < DAY_S for at in job.evictions)
+        seldom = times < min(self.rule.evictions_per_day, limits.evictions_per_day)
+        proves = job.checkpoint_s is not None or job.checkpoint is not None  # without a proof it would never be given back
+        return proves and seldom and job.gpus < limits.approve_gpus and not (job.gang or job.protected)
 
     def _loan(self, loan: Loan, by: str, now: float) -> Decision:
         job, where = loan.job, ", ".join(loan.nodes)

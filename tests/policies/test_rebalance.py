@@ -148,6 +148,23 @@ def test_11_what_is_lent_stays_within_what_may_be_taken_back() -> None:
     assert len(lent(seen(*FULL_A, borrower, *waiting), max_lent_gpus=12)) == 2
 
 
+@pytest.mark.parametrize(
+    ("limits", "many"),
+    [
+        pytest.param({}, 4, id="one node of them is within the defaults"),
+        pytest.param({"gpus": 12, "approve_gpus": 12}, 3, id="more GPUs than may be disrupted within the hour"),
+        pytest.param({"approve_gpus": 4}, 0, id="two people would have to approve that it is stopped"),
+        pytest.param({"jobs": 2, "policy_jobs": 2, "tenant_jobs": 2}, 2, id="more jobs than that"),
+        pytest.param({"policy_jobs": 1}, 1, id="more than one policy may stop"),
+        pytest.param({"tenant_jobs": 3}, 3, id="more of one tenant"),
+        pytest.param({"evictions_per_day": 1}, 3, id="one was evicted as often today as anybody may be"),
+    ],
+)
+def test_11_nothing_is_lent_that_the_limits_would_not_let_be_taken_back(limits: dict[str, Any], many: int) -> None:
+    waiting = [queued(f"a{i}", 4, tenant="t", evictions=(NOW - 60.0,) if i == 3 else ()) for i in range(3, 7)]
+    assert len(lent(seen(*FULL_A, *waiting, limits=limits))) == many
+
+
 def test_11_in_a_mass_fault_nothing_is_moved() -> None:
     jobs = (*scattered()[:2], running("b1", "n2", 8, "b", protected=True), scattered()[3])
     sick = (*NODES[:3], node(3, state=NodeState.DOWN))
