@@ -47,17 +47,31 @@ class Ask:
 
 @dataclass(slots=True)
 class _Line:
-    """One series on its own grid, with everything that was said at each of its columns: `bands` (n, a, e, q)."""
+    """One series on its own grid, described at the columns that matter, `cols` (k,) ascending.
+
+    Those are the ones models learn from and the ones that are `asked` (k,) about, however long the file is. `truths` (k, a) is
+    what came, `bands` (k, a, e, q) what was said there.
+    """
 
     series: Series
     grid: Grid
+    cols: NDArray[np.int64]
+    asked: NDArray[np.bool_]
     seen: Described
     truths: Floats
     bands: Floats
 
     @property
     def times(self) -> Floats:
-        return times_of(self.grid)
+        return np.asarray(times_of(self.grid)[self.cols])
+
+    def rows(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where these columns of the grid, all of which matter, are in the arrays."""
+        return np.minimum(np.searchsorted(self.cols, columns), len(self.cols) - 1)
+
+    def row(self, column: int) -> int:
+        """The row of a column, that of the last one for what is beyond the series' end."""
+        return int(self.rows(np.array([min(column, len(self.grid.values) - 1)]))[0])
 
 
 def schedule(first: float, last: float) -> tuple[float, ...]:
@@ -79,68 +93,93 @@ def forecast_origins(
     `progress` hears the share that is done.
     """
     ends, ask = sorted(set(origins)), replace(ask, series=len(series))
-    lines = [_line(s, ends[-1], ask) for s in series]
-    known = [line for line in lines if line is not None]
-    models = _train_all(known, (ends[0], ends[-1]), ask, lambda share: progress(0.9 * share))
+    placed = [(one, grid) for one in series if (grid := _grid(one, ends[-1], ask)) is not None]
+    lessons = _lessons([grid for _, grid in placed], (ends[0], ends[-1]), ask)
+    lines = [
+        _line(one, grid, ([picked[index] for _, picked in lessons], _asked(grid, ends, ask)), ask)
+        for index, (one, grid) in enumerate(placed)
+    ]
+    models = _train_all(lines, lessons, ask, lambda share: progress(0.9 * share))
     for index, origin in enumerate(ends):
-        yield from _at(origin, known, models, ask)
+        yield from _at(origin, lines, models, ask)
         progress(0.9 + 0.1 * (index + 1) / len(ends))
 
 
-def _line(series: Series, end: float, ask: Ask) -> _Line | None:
+def _grid(series: Series, end: float, ask: Ask) -> Grid | None:
     finite = np.flatnonzero(np.isfinite(series.values))
     if not len(finite) or series.times[finite[0]] > end:
         return None
     start = float(series.times[finite[0]])
     last = start + np.floor((end - start) / ask.step_s + 1e-9) * ask.step_s
-    grid = grid_of(series.key, series.times, series.values, (last, ask.step_s, None))
-    cols = np.arange(len(grid.values))
-    seen = describe(grid.values[None], cols, (ask.step_s, times_of(grid)), ask.anchors)
-    rules = rule_bands(grid.values[None], cols, ask.step_s, ask.anchors)[0]
+    return grid_of(series.key, series.times, series.values, (last, ask.step_s, None))
+
+
+_Lesson = tuple[float, list[NDArray[np.int64]]]
+"""From when on a model holds, and the columns of each series that it learns from."""
+
+
+def _lessons(grids: Sequence[Grid], span: tuple[float, float], ask: Ask) -> list[_Lesson]:
+    """What the models that speak at the origins in `span`, or in their record, could have learnt at their time: moments whose
+    last outcome was known by then.
+    """
+    if not grids:
+        return []
+    times = schedule(min(grid.start for grid in grids), span[1])
+    begins, reach = span[0] - TRACK_DAYS * DAY_S, ask.steps * ask.step_s
+    lessons = []
+    for time in (t for i, t in enumerate(times) if i + 1 == len(times) or times[i + 1] > begins):
+        of = [times_of(grid) for grid in grids]
+        rows = [np.flatnonzero((at + reach <= time) & (at > time - TRAIN_DAYS * DAY_S)) for at in of]
+        stride = max(1, sum(len(r) for r in rows) // MAX_ROWS)
+        lessons.append((time, [r[(r + index) % stride == 0] for index, r in enumerate(rows)]))
+    return lessons
+
+
+def _asked(grid: Grid, origins: Sequence[float], ask: Ask) -> NDArray[np.int64]:
+    """The columns of a series that the origins, or the records they are judged by, ask about."""
+    at = np.floor((np.array(origins) - grid.start) / ask.step_s + 1e-9).astype(np.int64)
+    at = np.minimum(at[at >= 0], _latest(grid.values))
+    asked = np.unique(at[:, None] - np.append(_back(ask), 0)[None, :])
+    return np.unique(np.minimum(asked[asked >= 0], len(grid.values) - 1))
+
+
+def _line(series: Series, grid: Grid, columns: tuple[list[NDArray[np.int64]], NDArray[np.int64]], ask: Ask) -> _Line:
+    learnt_from, asked = columns
+    cols, values = np.unique(np.concatenate([*learnt_from, asked])), grid.values[None]
+    seen = describe(values, cols, (ask.step_s, times_of(grid)[cols]), ask.anchors)
+    rules = rule_bands(values, cols, ask.step_s, ask.anchors)[0]
     bands = np.concatenate([rules, np.full((*rules.shape[:2], 1, rules.shape[3]), np.nan)], axis=2)
-    return _Line(series, grid, seen, truths_at(grid.values[None], cols, ask.anchors)[0], bands)
+    return _Line(series, grid, cols, np.isin(cols, asked), seen, truths_at(values, cols, ask.anchors)[0], bands)
 
 
 def _train_all(
-    lines: Sequence[_Line], span: tuple[float, float], ask: Ask, progress: Callable[[float], None]
+    lines: Sequence[_Line], lessons: Sequence[_Lesson], ask: Ask, progress: Callable[[float], None]
 ) -> list[tuple[float, Trained]]:
     """Models by the time from which they hold, and their bands written into the lines."""
-    if not lines:
-        return []
-    times = schedule(min(line.grid.start for line in lines), span[1])
-    begins = span[0] - TRACK_DAYS * DAY_S
-    used = [t for i, t in enumerate(times) if i + 1 == len(times) or times[i + 1] > begins]
     models = []
-    for index, time in enumerate(used):
-        until = used[index + 1] if index + 1 < len(used) else np.inf
-        trained = _train_at(lines, time, ask)
+    for index, (time, picked) in enumerate(lessons):
+        until = lessons[index + 1][0] if index + 1 < len(lessons) else np.inf
+        trained = _train_at(lines, picked, ask)
         if trained is not None:
             models.append((time, trained))
             for line in lines:
                 _say(line, trained, (time, until))
-        progress((index + 1) / len(used))
+        progress((index + 1) / len(lessons))
     return models
 
 
-def _train_at(lines: Sequence[_Line], time: float, ask: Ask) -> Trained | None:
-    """The model that could exist at `time`: moments whose last outcome was known by then."""
-    reach = ask.steps * ask.step_s
-    rows = [np.flatnonzero((line.times + reach <= time) & (line.times > time - TRAIN_DAYS * DAY_S)) for line in lines]
-    stride = max(1, sum(len(r) for r in rows) // MAX_ROWS)
-    picked = [r[(r + index) % stride == 0] for index, r in enumerate(rows)]
-    pairs = [(line, r) for line, r in zip(lines, picked, strict=True) if len(r)]
+def _train_at(lines: Sequence[_Line], picked: Sequence[NDArray[np.int64]], ask: Ask) -> Trained | None:
+    pairs = [(line, line.rows(cols)) for line, cols in zip(lines, picked, strict=True) if len(cols)]
     if not pairs:
         return None
-    return train(
-        join([take(line.seen, r) for line, r in pairs]), np.concatenate([line.truths[r] for line, r in pairs]), ask.anchors
-    )
+    truths = np.concatenate([line.truths[rows] for line, rows in pairs])
+    return train(join([take(line.seen, rows) for line, rows in pairs]), truths, ask.anchors)
 
 
 def _say(line: _Line, trained: Trained, span: tuple[float, float]) -> None:
-    cols = np.flatnonzero((line.times >= span[0]) & (line.times < span[1]))
-    cols = cols[np.isfinite(line.seen.now[cols])]
-    if len(cols):
-        line.bands[cols, :, BOOST] = trained.bands(take(line.seen, cols))
+    rows = np.flatnonzero(line.asked & (line.times >= span[0]) & (line.times < span[1]) & np.isfinite(line.seen.now))
+    if len(rows):
+        line.bands[rows, :, BOOST] = trained.bands(take(line.seen, rows))
 
 
 def _at(origin: float, lines: Sequence[_Line], models: Sequence[tuple[float, Trained]], ask: Ask) -> Iterator[Forecast]:
@@ -152,7 +191,7 @@ def _at(origin: float, lines: Sequence[_Line], models: Sequence[tuple[float, Tra
     columns = [min(c, _latest(line.grid.values)) for c, line in zip(columns, started, strict=True)]
     track = _track([_gather(line, c, ask) for line, c in zip(started, columns, strict=True)], columns, ask)
     views = [_view(line, c, origin, (trained, ask)) for line, c in zip(started, columns, strict=True)]
-    now = np.array([line.seen.now[min(c, len(line.bands) - 1)] for line, c in zip(started, columns, strict=True)])
+    now = np.array([line.seen.now[line.row(c)] for line, c in zip(started, columns, strict=True)])
     settled = settle(track, np.stack([bands for _, bands in views]), now)
     for index, (grid, _) in enumerate(views):
         yield row(grid, origin, (settled, index), ask)
@@ -173,7 +212,7 @@ def _view(line: _Line, column: int, origin: float, by: tuple[Trained | None, Ask
         if column >= len(grid.values):  # silent since: the gap belongs to the history
             gap = np.full(column + 1 - len(grid.values), np.nan)
             history = replace(history, values=np.concatenate([grid.values, gap]))
-        return history, line.bands[min(column, len(line.bands) - 1)]
+        return history, line.bands[line.row(column)]
     history = grid_of(grid.key, line.series.times, line.series.values, (origin, ask.step_s, None))
     values, last = history.values[None], np.array([len(history.values) - 1])
     bands = rule_bands(values, last, ask.step_s, ask.anchors)[0, 0]
@@ -185,24 +224,28 @@ def _view(line: _Line, column: int, origin: float, by: tuple[Trained | None, Ask
 _Part = tuple[Floats, Floats, NDArray[np.bool_]]
 
 
+def _stride(ask: Ask) -> int:
+    return max(1, round(DAY_S / ask.step_s / TRACK_PER_DAY))
+
+
+def _back(ask: Ask) -> NDArray[np.int64]:
+    """How many steps before an origin the moments of its record are, newest first."""
+    return np.arange(0, max(2, round(TRACK_DAYS * DAY_S / ask.step_s)), _stride(ask))
+
+
 def _gather(line: _Line, column: int, ask: Ask) -> _Part:
     """(m, a, e, q) bands, (m, a) truths and (m,) likeness of the moments before `column`, newest first; NaN: not yet known."""
-    per_day = DAY_S / ask.step_s
-    stride = max(1, round(per_day / TRACK_PER_DAY))
-    back = np.arange(0, max(2, round(TRACK_DAYS * per_day)), stride)
-    where = column - back
-    inside = (where >= 0) & (where < len(line.bands))
-    safe = np.clip(where, 0, len(line.bands) - 1)
-    bands = np.where(inside[:, None, None, None], line.bands[safe], np.nan)
+    where = column - _back(ask)
+    inside = (where >= 0) & (where < len(line.grid.values))
+    rows = line.rows(np.clip(where, 0, len(line.grid.values) - 1))
+    bands = np.where(inside[:, None, None, None], line.bands[rows], np.nan)
     due = where[:, None] + np.array(ask.anchors)[None, :] <= column
-    alike = (line.seen.now[safe] == 0) == (line.seen.now[min(column, len(line.bands) - 1)] == 0)
-    return bands, np.where(inside[:, None] & due, line.truths[safe], np.nan), alike
+    alike = (line.seen.now[rows] == 0) == (line.seen.now[line.row(column)] == 0)
+    return bands, np.where(inside[:, None] & due, line.truths[rows], np.nan), alike
 
 
 def _track(parts: Sequence[_Part], columns: Sequence[int], ask: Ask) -> Track:
-    per_day = DAY_S / ask.step_s
-    stride = max(1, round(per_day / TRACK_PER_DAY))
-    moments = len(parts[0][0])
+    per_day, stride, moments = DAY_S / ask.step_s, _stride(ask), len(parts[0][0])
     overlap = np.maximum(1.0, np.array(ask.anchors) / stride)
     own = np.array(columns) / per_day
     ages = stride * np.arange(moments) / per_day
