@@ -7,6 +7,7 @@ import pytest
 
 from aiops.cli.backtest import backtest, parse_models
 from aiops.errors import UserError
+from aiops.forecast import rolling
 from aiops.forecast.backtest import overall, score, spread_origins
 from aiops.model import Forecast, Series, SeriesKey
 
@@ -82,3 +83,20 @@ def test_values_that_cannot_be_summed_are_refused_by_name(tmp_path):
 def test_unknown_models_are_named():
     with pytest.raises(UserError, match=r"expected all or some of auto, .*found 'crystal_ball'"):
         parse_models("last_value,crystal_ball")
+
+
+def test_what_no_model_learns_from_and_nobody_asks_about_is_not_described(monkeypatch):
+    # Given a day of five-minute rows, and one more three years later: 316,000 columns of the grid
+    day = np.arange(288) * 300.0
+    times = np.append(day, 3 * 365 * 86400.0)
+    series = Series(key=SeriesKey("stray"), times=times, values=np.append(100 + np.sin(day / 7000), 100.0))
+    asked, describe = [], rolling.describe
+    monkeypatch.setattr(
+        rolling, "describe", lambda values, cols, *more: asked.append(len(cols)) or describe(values, cols, *more)
+    )
+    # When it is forecast from its last row
+    ask = rolling.Ask(step_s=300.0, steps=3, quantiles=np.array([0.05, 0.5, 0.9, 0.95]))
+    (made,) = rolling.forecast_origins([series], [float(times[-1])], ask)
+    # Then only the weeks that a model learns from, and the days that judge it, were looked at
+    assert sum(asked) < 30 * 288 + 600
+    assert np.isfinite(made.values).all()
