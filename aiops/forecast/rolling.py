@@ -126,12 +126,12 @@ def _lessons(grids: Sequence[Grid], span: tuple[float, float], ask: Ask) -> list
         return []
     times = schedule(min(grid.start for grid in grids), span[1])
     begins, reach = span[0] - TRACK_DAYS * DAY_S, ask.steps * ask.step_s
-    lessons = []
+    lessons, of = list[_Lesson](), [times_of(grid) for grid in grids]
     for time in (t for i, t in enumerate(times) if i + 1 == len(times) or times[i + 1] > begins):
-        of = [times_of(grid) for grid in grids]
         rows = [np.flatnonzero((at + reach <= time) & (at > time - TRAIN_DAYS * DAY_S)) for at in of]
         stride = max(1, sum(len(r) for r in rows) // MAX_ROWS)
-        lessons.append((time, [r[(r + index) % stride == 0] for index, r in enumerate(rows)]))
+        ranks = np.cumsum([len(r) > 0 for r in rows])  # among those that had begun by then: who comes later shifts nobody
+        lessons.append((time, [r[(r + rank - 1) % stride == 0] for r, rank in zip(rows, ranks, strict=True)]))
     return lessons
 
 

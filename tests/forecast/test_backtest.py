@@ -100,3 +100,22 @@ def test_what_no_model_learns_from_and_nobody_asks_about_is_not_described(monkey
     # Then only the weeks that a model learns from, and the days that judge it, were looked at
     assert sum(asked) < 30 * 288 + 600
     assert np.isfinite(made.values).all()
+
+
+def test_a_series_that_begins_later_changes_nothing_before(monkeypatch):
+    # Given two series of which so much is known that only every k-th moment is learnt from, and a third that begins later
+    monkeypatch.setattr(rolling, "MAX_ROWS", 400)
+    rng, times = np.random.default_rng(3), np.arange(4 * 288) * 300.0
+    wave = 100 + 50 * np.sin(times / 9000)
+    levels = [Series(key=SeriesKey(name), times=times, values=wave + rng.normal(0, 5, len(times))) for name in "bc"]
+    later = Series(key=SeriesKey("a"), times=times + 3 * 86400.0, values=levels[0].values)
+    ask = rolling.Ask(step_s=300.0, steps=2, quantiles=np.array([0.05, 0.5, 0.9, 0.95]))
+    origins = [2.5 * 86400.0, 4.5 * 86400.0]
+    # When the file goes on after the origin, and when it ends there
+    whole = [f for f in rolling.forecast_origins([later, *levels], origins, ask) if f.made_at == origins[0]]
+    cut = list(rolling.forecast_origins([*levels], origins[:1], ask))
+    # Then the answers are the same, bit for bit
+    assert [one.target for one in whole] == [one.target for one in cut] == ["b", "c"]
+    assert all("boosting" in one.model for one in cut)
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
