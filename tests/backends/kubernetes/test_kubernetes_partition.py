@@ -112,10 +112,15 @@ def test_a_leader_that_is_cut_off_stops_before_the_other_starts_and_nothing_is_d
     pair.wait_for("the leader scales", lambda: pair.replicas() == 2, 30.0)
     cut(pair, pair.one, pair.two, pair.one.database, (28.0, 3))
     cut(pair, pair.two, pair.one, pair.two.api, (38.0, 4))
+    pair.wait_for("each scaling is verified", lambda: confirmed(pair) == 3, 60.0)
     done = pair.scalings()
-    assert [row.state for row in done].count(EntryState.CONFIRMED) == 3, [(row.state, row.receipt) for row in done]
     notes = pair.cluster.rest.get(f"{DEPLOYMENTS}/web")["metadata"]["annotations"]["aiops.io/last-actions"].split()
     assert max(Counter(notes).values()) == 1 and set(notes) >= {row.admission.id for row in done}
+
+
+def confirmed(pair: Pair) -> int:
+    """How many scalings were seen to have happened; a cycle after the effect at the earliest."""
+    return [row.state for row in pair.scalings()].count(EntryState.CONFIRMED)
 
 
 def cut(pair: Pair, old: Cabled, new: Cabled, cable: Proxy, due: tuple[float, int]) -> None:
