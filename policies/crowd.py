@@ -12,15 +12,17 @@ from functools import cached_property
 
 from aiops.model import HoldState, Job
 from aiops.snapshot import Snapshot
+from policies.cores import Left
 from policies.victims import Room, Victim, free_gpus, with_leaving
 
 
 @dataclass(frozen=True)  # no slots: cached_property needs a place to keep
 class Space:
-    """Size and free GPUs of the nodes of one type, for whatever number of GPUs is asked."""
+    """Size, free GPUs and cores of the nodes of one type, for whatever job asks."""
 
     sizes: Mapping[str, int]
     free: Mapping[str, float]
+    left: Left
 
     @cached_property
     def _largest(self) -> int:
@@ -32,11 +34,12 @@ class Space:
 
     @cached_property
     def _whole(self) -> int:
-        return Room(0, self.sizes, self.free).whole()
+        return sum(size for name, size in self.sizes.items() if self.free[name] >= size - 1e-9)
 
-    def enough(self, gpus: int) -> bool:
-        """As `Room.enough`: on one node if any is large enough, else on whole nodes."""
-        return self._most >= gpus - 1e-9 if self._largest >= gpus else self._whole >= gpus
+    def enough(self, job: Job) -> bool:
+        """As `Room.enough`; node by node only where the GPUs suffice."""
+        gpus = self._most >= job.gpus - 1e-9 if self._largest >= job.gpus else self._whole >= job.gpus
+        return gpus and Room(job, self.sizes, self.free, self.left).enough()
 
 
 class Crowd:
@@ -70,7 +73,8 @@ class Crowd:
         key = ("without", self._owner(job), job.gpu_type, str(job.priority))
         if key not in self._spaces:
             soon = self.soon(job)
-            self._spaces[key] = Space(soon.sizes, Room(0, soon.sizes, soon.free).after(victims).free)
+            gone = Room(job, soon.sizes, soon.free, soon.left).after(victims)
+            self._spaces[key] = Space(gone.sizes, gone.free, gone.left)
         return self._spaces[key]
 
     def _owner(self, job: Job) -> str:
@@ -79,5 +83,5 @@ class Crowd:
     def _space(self, key: tuple[str, ...], job: Job, free: Mapping[str, float]) -> Space:
         if key not in self._spaces:
             room = Room.of(job, free, self._snapshot.cluster)
-            self._spaces[key] = Space(room.sizes, room.free)
+            self._spaces[key] = Space(room.sizes, room.free, room.left)
         return self._spaces[key]

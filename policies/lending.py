@@ -6,12 +6,13 @@ in its own deterministic seconds, one worker and a fixed seed, so that a replaye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiops.model import Job, TaskClass
-from policies.placing import Floor
+from policies.placing import ROUNDING, Floor
 
 SEED = 1
 FAIRNESS = 1000
@@ -52,7 +53,7 @@ class Problem:
 
 def plan(problem: Problem, effort_s: float) -> list[tuple[Loan, str]]:
     """Loans and who found each: priorities one after the other, the highest first, each on what those before it left."""
-    floor = Floor(problem.floor.nodes, problem.floor.pools, dict(problem.floor.free), problem.floor.sizes)
+    floor = problem.floor.copy()
     idle, found = dict(problem.idle), list[tuple[Loan, str]]()
     for priority in sorted({job.priority for job in problem.jobs}, reverse=True):
         level = [job for job in problem.jobs if job.priority == priority]
@@ -75,7 +76,7 @@ def best(problem: Problem, effort_s: float) -> tuple[list[Loan], str]:
 
 def greedy(problem: Problem) -> list[Loan]:
     """In order of importance; each on the lender with the least idle that suffices, so that large shares stay whole."""
-    floor = Floor(problem.floor.nodes, problem.floor.pools, dict(problem.floor.free), problem.floor.sizes)
+    floor = problem.floor.copy()
     idle, loans = dict(problem.idle), []
     for job in problem.jobs:
         lenders = sorted((left, name) for name, left in idle.items() if left >= job.gpus and name != job.queue)
@@ -131,7 +132,7 @@ def _places(model: Any, problem: Problem, hint: Mapping[str, tuple[str, ...]]) -
     most = max(1, PLACES // len(problem.jobs))
     for i, job in enumerate(problem.jobs):
         sizes, free = problem.floor.of_type(job.gpu_type), problem.floor.free
-        keys: list[tuple[str, ...]] = [(name,) for name in sizes if free[name] >= job.gpus]
+        keys: list[tuple[str, ...]] = [(name,) for name in sizes if problem.floor.carries(name, job)]
         if all(size < job.gpus for size in sizes.values()):
             keys = problem.floor.blocks(job)
         keys.sort(key=lambda key, job=job: (problem.floor.mismatch(job, key[0]), free[key[0]], key))  # type: ignore[misc]
@@ -170,6 +171,22 @@ def _bind(model: Any, problem: Problem, places: Places, lenders: Lenders) -> Non
         borrowed = [problem.jobs[i].gpus * var for (i, lender), var in lenders.items() if lender == name]
         if borrowed:
             model.add(sum(borrowed) <= left)
+    _bind_beside(model, problem, places)
+
+
+def _bind_beside(model: Any, problem: Problem, places: Places) -> None:
+    """No node beyond its cores and memory, in whole thousandths of a core and MiB."""
+    loads: dict[tuple[str, int], list[Any]] = {}
+    for (i, key), var in places.items():
+        job = problem.jobs[i]
+        for what, amount in enumerate((1000 * job.cpu_cores, job.memory_bytes / 2**20)):
+            each = math.ceil(amount / len(key) - ROUNDING)
+            for name in key if each else ():
+                loads.setdefault((name, what), []).append(each * var)
+    for (name, what), load in loads.items():
+        has = problem.floor.left[name][what] * (1000, 2**-20)[what]
+        if math.isfinite(has):
+            model.add(sum(load) <= math.floor(has + ROUNDING))
 
 
 def _suggest(model: Any, problem: Problem, variables: tuple[Places, Lenders], hint: Sequence[Loan]) -> None:

@@ -58,18 +58,22 @@ def defragment(waiting: Job, floor: Floor, jobs: Sequence[Job], now: float) -> C
         on.setdefault(job.nodes[0], []).append(job)
     sizes = floor.of_type(waiting.gpu_type)
     large = (node for node, size in sizes.items() if size >= waiting.gpus)
-    found = [one for node in large for one in _ways(node, on.get(node, ()), waiting.gpus - floor.free[node], now)]
+    found = [one for node in large for one in _ways(node, on.get(node, ()), (waiting, floor), now)]
     for disruption, node, _, some in sorted(found, key=lambda one: one[:3]):  # the first that finds places is the cheapest
         if moves := rehoused(some, floor, node):
             return Clearing(node, moves, disruption)
     return None
 
 
-def _ways(node: str, jobs: Sequence[Job], short: float, now: float) -> Iterator[tuple[float, str, str, tuple[Job, ...]]]:
-    """Every few jobs of a node that free the GPUs it is short of: what that costs, the node, their names, they."""
+Way = tuple[float, str, str, tuple[Job, ...]]
+
+
+def _ways(node: str, jobs: Sequence[Job], fit: tuple[Job, Floor], now: float) -> Iterator[Way]:
+    """Every few jobs of a node that free what `fit`'s job is short of on it: what that costs, the node, their names, they."""
+    waiting, floor = fit
     costs = {job.id: cost(job, now) for job in jobs}
     for some in few(sorted(jobs, key=lambda job: (costs[job.id], job.id))):
-        if sum(job.gpus for job in some) >= short:
+        if floor.emptied(node, some).carries(node, waiting):
             yield sum(costs[job.id] for job in some), node, ", ".join(job.id for job in largest(some)), some
 
 

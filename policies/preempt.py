@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from aiops.action import Decision
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
+from policies.cores import STAYING
 from policies.crowd import Crowd
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.rules import rule_of
@@ -62,14 +63,14 @@ class PreemptPolicy:
             return
         crowd, stoppable, by_priority = Crowd(snapshot), self.stoppable(snapshot), dict[int, list[Victim]]()
         for job in sorted(waiting, key=lambda job: (-job.priority, job.submitted_at, job.id)):
-            if crowd.now(job).enough(job.gpus):
+            if crowd.now(job).enough(job):
                 yield f"{job.id}: fits without stopping anyone"
                 continue
-            if crowd.soon(job).enough(job.gpus):  # a slow drain is waited for: more victims would not make it faster
+            if crowd.soon(job).enough(job):  # a slow drain is waited for: more victims would not make it faster
                 yield f"{job.id}: fits once those that are stopping have left"
                 continue
             victims = by_priority.setdefault(job.priority, self._outranked(stoppable, job))
-            enough = crowd.without(job, victims).enough(job.gpus)
+            enough = crowd.without(job, victims).enough(job)
             chosen = cheapest(job, victims, crowd.coming(job), snapshot.cluster) if enough else None
             if chosen is None:
                 yield f"{job.id}: would not fit whoever may be stopped; nobody is"
@@ -87,7 +88,7 @@ class PreemptPolicy:
 
     def stoppable(self, snapshot: Snapshot) -> list[Victim]:
         """Whole gangs and jobs that may be stopped for anybody who outranks them, by name, with what that loses."""
-        running = [job for job in snapshot.cluster.jobs if job.state is JobState.RUNNING]
+        running = [job for job in snapshot.cluster.jobs if job.state in STAYING]  # a part that still starts keeps its gang
         floors = {queue.name: queue.min_runtime_s for queue in reversed(snapshot.cluster.queues)}
         groups: dict[str, list[Job]] = {}
         for job in sorted(running, key=lambda job: job.id):
@@ -101,7 +102,7 @@ class PreemptPolicy:
         rule = self.rule
         young = job.started_at is None or now - job.started_at < floors.get(job.queue, rule.min_runtime_s)
         often = sum(now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
-        able = job.preemptible or job.checkpoint is not None
+        able = job.state is JobState.RUNNING and (job.preemptible or job.checkpoint is not None)
         return able and not (job.protected or young or often or silent(job, now, self.rule))
 
 

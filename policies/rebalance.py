@@ -27,7 +27,7 @@ from policies.moves import Clearing, defragment, movable, overfull, relieve
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import ON_NODES, Shares, entitled, waiting
-from policies.victims import unheld
+from policies.victims import begun, unheld
 
 DAY_S = 86400.0
 
@@ -82,13 +82,13 @@ class Rebalance:
             yield f"skipped: {mine.decision.action.kind} of the last plan is not judged yet"
             return
         cluster, floor = snapshot.cluster, Floor.of(snapshot.cluster, unheld(snapshot))
-        blocked = []
+        blocked, held = [], {one.owner.removeprefix("job/") for one in begun(snapshot)}
         for job in entitled(cluster, Shares.of(cluster)):
-            nodes = floor.place(job)
-            if nodes is None:
-                blocked.append(job)
-            else:
+            nodes = None if job.id in held else floor.place(job)
+            if nodes is not None:
                 floor.take(job, nodes)  # the cluster starts it by itself
+            elif job.id not in held:  # else on what is held for it
+                blocked.append(job)
         yield from self._lend(snapshot, floor)
         yield from self._move(snapshot, floor, blocked)
         yield from self._idle(snapshot)

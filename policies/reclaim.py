@@ -1,9 +1,10 @@
 """What was lent comes back within five minutes of being needed.
 
 As one would tell an operator: *"Idle shares are lent only until their owner needs them. When a job that its own queue's quota
-entitles to start finds no room, because borrowers are in it, I look for the borrowers that lose least, ask them for a
-checkpoint, and stop them when every one has a fresh, verified proof. What they free is held for the owner. Nobody who runs on
-his own queue's share is ever stopped by me, however long he runs or little he matters."*
+entitles to start finds no room (no GPUs, or not the cores and memory beside them) because borrowers are in it, I look for the
+borrowers that lose least, ask them for a checkpoint, and stop them when every one has a fresh, verified proof. What they free
+is held for the owner. Nobody who runs on his own queue's share is ever stopped by me, however long he runs or little he
+matters."*
 
 Budgets and the proof itself are checked again by `admit` and by the backend.
 """
@@ -12,20 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, ClassVar
 
 from aiops.action import Decision, RequestCheckpoint
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
+from policies.cores import STAYING
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import Shares, able, entitled
 from policies.victims import Room, Victim, cheapest, free_gpus, with_leaving
-
-STAYING = (JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Reclaim:
             if (nodes := floor.place(job)) is not None:
                 floor.take(job, nodes)  # the cluster starts it by itself
                 continue
-            coming = Floor(floor.nodes, floor.pools, with_leaving(floor.free, job, snapshot), floor.sizes)
+            coming = replace(floor, free=with_leaving(floor.free, job, snapshot))
             if (nodes := coming.place(job)) is not None:
                 floor.take(job, nodes)
                 yield f"{job.id}: starts once those that are stopping have left"
@@ -98,7 +98,7 @@ class Reclaim:
 
     def borrowers(self, snapshot: Snapshot) -> list[Victim]:
         """Running work on lent capacity that can be stopped at a checkpoint, whole gangs only."""
-        running = [job for job in snapshot.cluster.jobs if job.state is JobState.RUNNING]
+        running = [job for job in snapshot.cluster.jobs if job.state in STAYING]
         reported = [job.started_at for job in running if job.checkpoint and job.started_at is not None]
         usual = median(reported) if reported else -math.inf
         groups: dict[str, list[Job]] = {}
@@ -108,7 +108,8 @@ class Reclaim:
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
     def _may_stop(self, job: Job, now: float) -> bool:
-        return bool(job.lender) and able(job) and not job.protected and not silent(job, now, self.rule)
+        may = job.state is JobState.RUNNING and bool(job.lender) and able(job)
+        return may and not job.protected and not silent(job, now, self.rule)
 
 
 def _why(waiting: Job, chosen: Sequence[Victim]) -> str:

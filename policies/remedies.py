@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiops.action import Action, LimitBandwidth, Migrate, ReleaseBandwidth, RequestCheckpoint, ReserveBandwidth, TuneJob
 from aiops.model import Cause, Cluster, Job, Knob, NodeState
 from aiops.snapshot import Snapshot
+from policies.cores import carries, unused
 from policies.handshake import Terms, proven
 from policies.trouble import Trouble
 from policies.victims import unheld
@@ -130,8 +131,9 @@ def _tune(arm: str, job: Job, amounts: Amounts) -> TuneJob | str:
 def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Migrate | RequestCheckpoint | str:
     """Elsewhere, where what is gained outweighs what the move loses, with a fresh proof of a checkpoint."""
     job, now, nodes = trouble.job, snapshot.cluster.at, snapshot.cluster.nodes
-    pools = {node.pool for node in nodes if node.name in job.nodes}
+    pools, cores = {node.pool for node in nodes if node.name in job.nodes}, unused(snapshot.cluster)
     room = {name: free for name, free in unheld(snapshot).items() if free >= job.gpus and name not in job.nodes}
+    room = {name: free for name, free in room.items() if carries(cores, name, job)}
     there = (n for n in nodes if n.name in room and n.pool in pools and n.state is NodeState.READY)
     suits = [n for n in there if sum(gpu.healthy and job.gpu_type in ("", gpu.model) for gpu in n.gpus) >= job.gpus]
     if len(job.nodes) != 1 or job.gang:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aiops.model import Cluster, HoldState, Job, JobState, NodeState, Reservation
 from aiops.snapshot import Snapshot
+from policies.cores import Left, add, carries, unused
 
 SEARCH = 5_000  # cheapest sets looked at before the greedy choice: 12 candidates exhaustively, 0.1 s
 
@@ -29,11 +30,15 @@ class Victim:
 
 
 def free_gpus(cluster: Cluster) -> dict[str, float]:
-    """Free healthy GPUs per node that takes work."""
+    """Free healthy GPUs per node that takes work; a service's replicas are taken to be spread evenly over its nodes."""
     free = {n.name: float(sum(g.healthy for g in n.gpus)) for n in cluster.nodes if n.state is NodeState.READY}
     for job in cluster.jobs:
         if job.state in (JobState.RUNNING, JobState.STARTING, JobState.STOPPING, JobState.SUSPENDED):
             _add(free, job, -1.0)
+    for service in cluster.services:
+        for name in service.nodes:
+            if name in free:
+                free[name] -= max(service.replicas, service.ready) * service.gpus_per_replica / len(service.nodes)
     return free
 
 
@@ -46,7 +51,8 @@ def with_leaving(free: Mapping[str, float], waiting: Job, snapshot: Snapshot) ->
     for one in begun(snapshot):
         if one.owner != waiting.id:
             for node in one.nodes:
-                coming[node] = coming.get(node, 0.0) - one.gpus / len(one.nodes)
+                if node in coming:
+                    coming[node] -= one.gpus / len(one.nodes)
     return coming
 
 
@@ -74,39 +80,51 @@ def _add(free: dict[str, float], job: Job, sign: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where a waiting job could go: size and free GPUs of every node that suits it; on one node, or on whole nodes."""
+    """Where a waiting job could go: size, free GPUs and cores of every node that suits it; on one node, or on whole nodes."""
 
-    gpus: int
+    job: Job
     sizes: Mapping[str, int]
     free: Mapping[str, float]
+    left: Left
 
     @classmethod
     def of(cls, job: Job, free: Mapping[str, float], cluster: Cluster) -> Room:
         """Room for `job` given the free GPUs per node; nodes without a GPU of its type do not count."""
         sizes = {n.name: sum(g.healthy for g in n.gpus if job.gpu_type in ("", g.model)) for n in cluster.nodes}
         usable = {name: size for name, size in sizes.items() if size > 0 and name in free}
-        return cls(job.gpus, usable, {name: free[name] for name in usable})
+        return cls(job, usable, {name: free[name] for name in usable}, unused(cluster))
 
     @property
     def one_node(self) -> bool:
         """Whether any node is large enough alone; if so the job is not spread."""
-        return any(size >= self.gpus for size in self.sizes.values())
+        return any(size >= self.job.gpus for size in self.sizes.values())
+
+    def usable(self, name: str) -> int:
+        """GPUs of a node for a job on whole nodes: all of them or none."""
+        size = self.sizes[name]
+        empty = self.free[name] >= size - 1e-9
+        return size if empty and carries(self.left, name, self.job, min(1.0, size / self.job.gpus)) else 0
+
+    def alone(self, name: str) -> bool:
+        """Whether the job fits on this node."""
+        return self.free[name] >= self.job.gpus - 1e-9 and carries(self.left, name, self.job)
 
     def whole(self) -> int:
         """GPUs on nodes that are entirely free."""
-        return sum(size for name, size in self.sizes.items() if self.free[name] >= size - 1e-9)
+        return sum(self.usable(name) for name in self.sizes)
 
     def enough(self) -> bool:
         """Whether the job can start now."""
-        return max(self.free.values(), default=0.0) >= self.gpus - 1e-9 if self.one_node else self.whole() >= self.gpus
+        return any(self.alone(name) for name in self.sizes) if self.one_node else self.whole() >= self.job.gpus
 
     def after(self, victims: Iterable[Victim]) -> Room:
         """The room once these have gone."""
-        free = dict(self.free)
+        free, cores = dict(self.free), dict(self.left)
         for victim in victims:
             for job in victim.jobs:
                 _add(free, job, 1.0)
-        return Room(self.gpus, self.sizes, free)
+                add(cores, job, 1.0)
+        return Room(self.job, self.sizes, free, cores)
 
 
 def fits(job: Job, free: Mapping[str, float], cluster: Cluster) -> bool:
@@ -143,34 +161,33 @@ def cheapest(job: Job, victims: Sequence[Victim], free: Mapping[str, float], clu
 
 def _suffices(room: Room, picked: Sequence[Victim], one_node: bool, whole: int) -> bool:
     """As `room.after(picked).enough()`, but looks only at the nodes that the picked ones free."""
-    freed: dict[str, float] = {}
-    for victim in picked:
-        for job in victim.jobs:
-            for node in job.nodes:
-                freed[node] = freed.get(node, 0.0) + job.gpus / len(job.nodes)
-    touched = {node: room.free[node] + gpus for node, gpus in freed.items() if node in room.sizes}
+    touched = {node for victim in picked for job in victim.jobs for node in job.nodes if node in room.sizes}
+    here = {node: room.free[node] for node in touched}
+    then = Room(room.job, room.sizes, here, {node: room.left[node] for node in touched}).after(picked)
     if one_node:
-        return max(touched.values(), default=0.0) >= room.gpus - 1e-9
-    emptied = (n for n, gpus in touched.items() if room.free[n] < room.sizes[n] - 1e-9 <= gpus)
-    return whole + sum(room.sizes[n] for n in emptied) >= room.gpus
+        return any(then.alone(node) for node in touched)
+    return whole + sum(then.usable(node) - room.usable(node) for node in touched) >= room.job.gpus
 
 
 def _greedy(ranked: list[Victim], room: Room) -> tuple[Victim, ...]:
     """Everyone, less the dearest who turn out not to be needed: a set from which nobody can be spared."""
     needed: list[Victim] = []
-    free, one_node = dict(room.after(ranked).free), room.one_node
-    left = Room(room.gpus, room.sizes, free)  # `free` changes below: nodes by the thousand are not copied per victim
-    whole = left.whole()
+    then, one_node = room.after(ranked), room.one_node
+    free, cores = dict(then.free), then.left
+    then = Room(room.job, room.sizes, free, cores)  # both change below: nodes by the thousand are not copied per victim
+    whole = then.whole()
     for victim in reversed(ranked):
         nodes = {node for job in victim.jobs for node in job.nodes if node in free}
-        before = sum(room.sizes[n] for n in nodes if free[n] >= room.sizes[n] - 1e-9)
+        before = sum(then.usable(node) for node in nodes)
         for job in victim.jobs:
             _add(free, job, -1.0)
-        lost = before - sum(room.sizes[n] for n in nodes if free[n] >= room.sizes[n] - 1e-9)
-        if left.enough() if one_node else whole - lost >= room.gpus:
+            add(cores, job, -1.0)
+        lost = before - sum(then.usable(node) for node in nodes)
+        if then.enough() if one_node else whole - lost >= room.job.gpus:
             whole -= lost
         else:
             needed.append(victim)
             for job in victim.jobs:
                 _add(free, job, 1.0)
+                add(cores, job, 1.0)
     return tuple(reversed(needed))

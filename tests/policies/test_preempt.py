@@ -100,8 +100,35 @@ def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped()
     assert answers(seen(a, asked, c)) == []
 
 
+def test_nobody_is_stopped_in_vain_where_cores_would_still_be_lacking() -> None:
+    """GPUs alone start nothing; a job on the node that may not go keeps the cores (policy.md 20)."""
+    nodes = tuple(replace(node, cpu_cores=64.0) for node in NODES)
+    stays = [running(f"cpu{i}", i, 0, cpu_cores=40.0, protected=True) for i in (1, 2)]
+    snapshot = seen(*FULL, *stays, waiting=replace(WAITING, cpu_cores=32.0))
+    snapshot = replace(snapshot, cluster=replace(snapshot.cluster, nodes=nodes))
+    assert stopped(snapshot) == ["a"], "b loses less, but its node would not do"
+    # And where GPUs are free and a job that may go holds the cores, it goes
+    busy = running("busy", 0, 1, cpu_cores=60.0)
+    snapshot = replace(snapshot, cluster=replace(snapshot.cluster, jobs=(replace(WAITING, gpus=4, cpu_cores=32.0), busy)))
+    alone = replace(snapshot, cluster=replace(snapshot.cluster, nodes=nodes[:1]))
+    assert stopped(alone) == ["busy"]
+
+
+def test_a_node_that_takes_no_work_gives_no_room_even_if_some_of_it_is_held() -> None:
+    nodes = (NODES[0], replace(NODES[1], state=NodeState.CORDONED))
+    other = Reservation(
+        name="h", owner="other", state=HoldState.HELD, fence=1, created_at=NOW, expires_at=NOW + 30.0,
+        hard_cap_at=NOW + 900.0, nodes=("n1",), gpus=4,
+    )  # fmt: skip
+    snapshot = replace(seen(replace(FULL[0], protected=True), FULL[1], waiting=replace(WAITING, gpus=4)), reservations=(other,))
+    (note,) = answers(replace(snapshot, cluster=replace(snapshot.cluster, nodes=nodes)))
+    assert "nobody is" in note
+
+
 def test_gangs_go_whole() -> None:
     a, b, c = FULL
+    starting = (replace(a, gang="g", state=JobState.STARTING), replace(b, gang="g"))
+    assert stopped(seen(*starting, replace(c, protected=True))) == [], "part of it still starts"
     gang = (replace(a, gang="g"), replace(b, gang="g"))
     assert stopped(seen(*gang, replace(c, protected=True))) == ["a", "b"]
     assert stopped(seen(gang[0], replace(gang[1], protected=True), c)) == ["c"]

@@ -25,7 +25,23 @@ from aiops.action import (
 from aiops.codec import encode
 from aiops.decide.core import decide
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState, Pool, Queue, Series, SeriesKey, TaskClass
+from aiops.model import (
+    Checkpoint,
+    Cluster,
+    Gpu,
+    HoldState,
+    Job,
+    JobState,
+    Node,
+    NodeState,
+    Pool,
+    Queue,
+    Reservation,
+    Series,
+    SeriesKey,
+    Service,
+    TaskClass,
+)
 from aiops.snapshot import Snapshot, query_id
 from policies.lending import Loan, Problem, best, greedy, solve
 from policies.placing import Floor
@@ -107,6 +123,50 @@ def test_waiting_work_runs_on_what_another_queue_leaves_idle() -> None:
 )  # fmt: skip
 def test_what_must_not_be_lent_is_not(jobs: tuple[Job, ...], changes: dict[str, Any]) -> None:
     assert lent(seen(*jobs, **changes)) == []
+
+
+CORES = tuple(node(i, cpu_cores=64.0, memory_bytes=512e9) for i in range(4))
+
+
+@pytest.mark.parametrize("effort_s", [1e-9, 0.5])  # greedily, and by the solver
+def test_nothing_is_lent_where_cores_or_memory_are_lacking(effort_s: float) -> None:
+    """Two jobs of four GPUs fit a node of eight, but not their cores: the second goes elsewhere, the third nowhere."""
+    full = [replace(one, cpu_cores=64.0) for one in FULL_A]
+    by_cores = [queued(f"a{i}", 4, cpu_cores=40.0) for i in (3, 4, 5)]
+    found = lent(seen(*full, *by_cores, nodes=CORES), effort_s=effort_s)
+    assert [nodes for _, _, nodes in found] == [("n2",), ("n3",)]
+    by_memory = [queued(f"a{i}", 4, memory_bytes=300e9) for i in (3, 4, 5)]
+    full = [replace(one, memory_bytes=512e9) for one in FULL_A]
+    assert len(lent(seen(*full, *by_memory, nodes=CORES), effort_s=effort_s)) == 2
+    wide = queued("a3", 16, cpu_cores=129.0)
+    assert lent(seen(*full, wide, nodes=CORES), effort_s=effort_s) == [], "nor on whole nodes"
+
+
+def test_nobody_is_moved_for_gpus_where_the_cores_would_still_be_lacking() -> None:
+    jobs = (*(replace(one, cpu_cores=8.0) for one in scattered()[:2]), scattered()[2], queued("a3", 8, waited=3000.0))
+    assert any(isinstance(one, Migrate) for one in answers(seen(*jobs, nodes=CORES)))
+    beside = running("cpu", "n0", 0, cpu_cores=40.0, protected=True), running("cpu2", "n1", 0, cpu_cores=40.0, protected=True)
+    jobs = (*jobs[:3], *beside, replace(jobs[3], cpu_cores=32.0))
+    assert answers(seen(*jobs, nodes=CORES)) == ["a3: entitled, but no few moves free a node for it"]
+
+
+def test_nobody_is_moved_for_a_job_that_capacity_is_held_for() -> None:
+    """Reclaim freed a node for it a moment ago: it starts there."""
+    jobs = (*scattered()[:2], running("b1", "n2", 8, "b", protected=True), scattered()[3])
+    held = Reservation(
+        name="reclaim-a3", owner="a3", state=HoldState.HELD, fence=1, created_at=NOW, expires_at=NOW + 30.0,
+        hard_cap_at=NOW + 900.0, nodes=("n3",), gpus=8,
+    )  # fmt: skip
+    assert answers(seen(*jobs, reservations=(held,))) == []
+
+
+def test_nothing_is_lent_where_a_service_has_the_gpus() -> None:
+    web = Service(
+        name="web", uid="u", version="1", pool="p", replicas=2, ready=2, min_replicas=1, max_replicas=4,
+        load=SeriesKey.of("load"), target=1.0, gpus_per_replica=8, nodes=("n2", "n3"),
+    )  # fmt: skip
+    waiting = seen(*FULL_A, queued("a3"))
+    assert lent(replace(waiting, cluster=replace(waiting.cluster, services=(web,)))) == []
 
 
 def test_nothing_is_lent_where_nobody_would_take_it_back() -> None:

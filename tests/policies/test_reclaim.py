@@ -138,6 +138,49 @@ def test_a_borrower_half_on_a_node_that_takes_no_work_is_stopped_like_any_other(
     assert [one.job for one in found] == ["a2"]
 
 
+ROOMY = tuple(replace(node, cpu_cores=64.0, memory_bytes=512e9) for node in NODES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "stopped"),
+    [
+        pytest.param({"cpu_cores": 32.0}, ["a2"], id="the borrower holds the cores"),
+        pytest.param({"memory_bytes": 256e9}, ["a2"], id="the borrower holds the memory"),
+        pytest.param({"cpu_cores": 4.0, "memory_bytes": 9e9}, [], id="what is left suffices: it starts by itself"),
+        pytest.param({"cpu_cores": 65.0}, [], id="no node has so many cores: nobody is stopped in vain"),
+    ],
+)
+def test_a_borrower_that_holds_cores_or_memory_is_stopped_although_gpus_are_free(
+    asked: dict[str, Any], stopped: list[str]
+) -> None:
+    nodes = (ROOMY[1],)
+    greedy = running("a2", 1, 2, lender="b", cpu_cores=60.0, memory_bytes=500e9)
+    jobs = (greedy, replace(OWNER, gpus=4, **asked))
+    cluster = Cluster(at=NOW, backend="b", nodes=nodes, jobs=jobs, queues=QUEUES)
+    found = answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",)))
+    assert [one.job for one in found if isinstance(one, Preempt)] == stopped
+    # And where nobody says how many cores a node has, GPUs alone decide
+    unknown = replace(cluster, nodes=(NODES[1],))
+    assert answers(Snapshot(id="c", now=NOW, epoch=1, cluster=unknown, supports=("preempt",))) == []
+
+
+def test_cores_that_the_scheduler_promised_twice_are_no_reason_to_stop_anybody() -> None:
+    """It evidently does not count them: the owner starts by itself."""
+    twice = tuple(running(f"a{i}", 1, 2, lender="b", cpu_cores=60.0) for i in (2, 3))
+    jobs = (*twice, replace(OWNER, gpus=4, cpu_cores=32.0))
+    cluster = Cluster(at=NOW, backend="b", nodes=(ROOMY[1],), jobs=jobs, queues=QUEUES)
+    assert answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",))) == []
+
+
+def test_two_owners_need_the_cores_of_two_borrowers() -> None:
+    """What the first is about to take is not there for the second."""
+    jobs = [running(f"a{i}", i, 2, lender="b", cpu_cores=60.0) for i in (1, 2)]
+    owners = [replace(OWNER, id=f"b{i}", run_id=f"b{i}", gpus=4, cpu_cores=40.0) for i in (1, 2)]
+    cluster = Cluster(at=NOW, backend="b", nodes=ROOMY[1:], jobs=(*jobs, *owners), queues=QUEUES)
+    found = answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",)))
+    assert sorted(one.job for one in found) == ["a1", "a2"]
+
+
 def test_wrong_settings_are_refused_by_their_path() -> None:
     with pytest.raises(ConfigError, match=r"policies\.reclaim\.oops"):
         Reclaim.from_settings({"oops": 1}, "aiops.yaml")
