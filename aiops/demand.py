@@ -1,4 +1,4 @@
-"""What is asked of the cluster beside what it has, as samples: GPUs per pool and queue, traffic per link, fill per volume.
+"""What is asked of the cluster beside what it has, as samples: GPUs per pool and queue, lost ones, traffic per link, fill.
 
 The backend's picture knows these and no collector does. Stored each cycle, they are forecast and run out like anything that
 is scraped. Knows the picture and the store's port; nothing of forecasts or policies. What is not known gives no sample.
@@ -27,7 +27,7 @@ Samples = Iterator[tuple[SeriesKey, float]]
 def sampled(cluster: Cluster, store: SeriesStore) -> Batch:
     """All of them, at the picture's time."""
     used = link_traffic(cluster, store)
-    return Batch.of(cluster.at, [*pools(cluster), *queues(cluster), *links(cluster, used), *volumes(cluster)])
+    return Batch.of(cluster.at, [*pools(cluster), *lost(cluster), *queues(cluster), *links(cluster, used), *volumes(cluster)])
 
 
 def pools(cluster: Cluster) -> Samples:
@@ -91,6 +91,13 @@ def waiting(cluster: Cluster) -> list[Job]:
 def holding(cluster: Cluster) -> list[Job]:
     """Jobs that have their GPUs."""
     return [job for job in cluster.jobs if job.state not in PLACELESS]
+
+
+def lost(cluster: Cluster) -> Samples:
+    """Per node its GPUs that the inventory knows and cannot reach, while there are any: how long that lasts, counts."""
+    for node in cluster.nodes:
+        if gone := sum(not gpu.healthy for gpu in node.gpus):
+            yield SeriesKey.of("node_gpus_lost", node=node.name), float(gone)
 
 
 def queues(cluster: Cluster) -> Samples:

@@ -1,9 +1,10 @@
 """Take broken nodes out of use on evidence, and give them back on evidence.
 
-As one would tell an operator: *"When a GPU is lost, or I am sure that a GPU or node is faulty and have been for some minutes, I
-let no new work onto its node. If the fault is a hard one and stays, I move the work off, as gently as the cluster can. I
-give back only what I took, after half an hour in which every GPU of the node answered and nobody complained, and not a
-second time in a day: then a person decides. I never take out more than a tenth of a pool."*
+As one would tell an operator: *"When a GPU has been lost, or I have been sure that a GPU or node is faulty, for some minutes, I
+let no new work onto its node; a device plugin or driver that restarts hides its GPUs for less. If the fault is a hard one and
+stays, I move the work off, as gently as the cluster can. I give back only what I took, after half an hour in which every GPU
+of the node answered and nobody complained, and not a second time in a day: then a person decides. I never take out more than
+a tenth of a pool."*
 
 What was cordoned by a person is a person's. No finding is not health: a node is given back on measurements only.
 """
@@ -27,6 +28,8 @@ HARD = frozenset({Cause.GPU_FAULT})
 SOFT = frozenset({Cause.THERMAL_THROTTLE})
 """Heat slows a node, and goes away by itself: it takes no new work, and keeps what it has."""
 DAY_S = 86400.0
+GAP_S = 60.0
+"""Looks at a lost GPU that are further apart than this were two losses, for all that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +72,13 @@ class Repair:
         return cls(rule_of(Rule, section, where, cls.name))
 
     def needs(self, cluster: Cluster) -> Sequence[Need]:
-        """Whether the GPUs of the nodes that this policy took out answer, and whether they report errors."""
+        """Since when GPUs are lost; whether those of nodes that this policy took out answer, and whether they report errors."""
         uuids = sorted(gpu.uuid for node in cluster.nodes if ours(node) for gpu in node.gpus)
-        return [Need(query=query, required=False) for query in self._queries(uuids)]
+        queries = (self._losses(), *self._queries(uuids)) if any(lost(node) for node in cluster.nodes) else self._queries(uuids)
+        return [Need(query=query, required=False) for query in queries]
+
+    def _losses(self) -> Query:
+        return Query(metric="node_gpus_lost", window_s=max(self.rule.patience_s, self.rule.drain_after_s) + GAP_S)
 
     def _queries(self, uuids: Sequence[str]) -> tuple[Query, ...]:
         if not uuids:
@@ -99,20 +106,31 @@ class Repair:
     # -- evidence ------------------------------------------------------------------------------------------------------
 
     def _fault(self, snapshot: Snapshot, node: Node) -> Fault | None:
-        lost = [gpu.uuid for gpu in node.gpus if not gpu.healthy]
-        if lost:  # the inventory itself says so; it does not say since when
-            known = [entry.admission.at for entry in _cordons(snapshot, node)]
-            since = max(known, default=snapshot.now - self.rule.patience_s)
-            told = f"lost {', '.join(lost)}"
-            return Fault(told=told, since=since, at=snapshot.cluster.at, hard=True, cause="gpu_fault")
         newest = (one for one in snapshot.findings if snapshot.now - one.at <= self.rule.max_diagnosis_age_s)
-        found = [finding for finding in newest if self._about(finding, node)]
-        if not found:
-            return None
-        worst = max(found, key=lambda finding: (finding.cause in HARD, finding.confidence, finding.id))
-        since = worst.since if worst.since is not None else worst.at
-        told = f"{worst.cause.value} at {worst.subject} ({worst.confidence:.2f})"
-        return Fault(told=told, since=since, at=worst.at, hard=worst.cause in HARD, cause=worst.cause.value)
+        found = [self._found(finding) for finding in newest if self._about(finding, node)]
+        if gone := lost(node):
+            told = f"lost {', '.join(gone)}"
+            since = self._lost_since(snapshot, node)
+            found.append(Fault(told=told, since=since, at=snapshot.cluster.at, hard=True, cause="gpu_fault"))
+        return min(found, key=lambda fault: (not fault.hard, fault.since, fault.told), default=None)
+
+    def _lost_since(self, snapshot: Snapshot, node: Node) -> float:
+        """Since when it has been seen without a break that GPUs are lost, and since the node was cordoned, if it was."""
+        cordoned = max((entry.admission.at for entry in _cordons(snapshot, node)), default=-np.inf)
+        since = snapshot.now
+        seen = (series for series in snapshot.of(self._losses()) if series.key.label("node") == node.name)
+        times = sorted((float(time) for series in seen for time in series.times[series.values > 0]), reverse=True)
+        for time in (time for time in times if time <= since):
+            if since - time > GAP_S:
+                break
+            since = time
+        return max(since, cordoned)
+
+    @staticmethod
+    def _found(finding: Finding) -> Fault:
+        since = finding.since if finding.since is not None else finding.at
+        told = f"{finding.cause.value} at {finding.subject} ({finding.confidence:.2f})"
+        return Fault(told=told, since=since, at=finding.at, hard=finding.cause in HARD, cause=finding.cause.value)
 
     def _about(self, finding: Finding, node: Node) -> bool:
         names = {f"host:{node.name}", *(f"gpu:{gpu.uuid}" for gpu in node.gpus)}
@@ -188,6 +206,11 @@ class Repair:
             policy=self.name, action=action, reason=reason, evidence=(fault.told,), expect=expect, within_s=within_s,
             cause=fault.cause, rejected=("leave it in use: new work would fail on it too",), inputs_at=fault.at,
         )  # fmt: skip
+
+
+def lost(node: Node) -> list[str]:
+    """GPUs that the inventory knows and cannot reach; it does not say since when."""
+    return [gpu.uuid for gpu in node.gpus if not gpu.healthy]
 
 
 def ours(node: Node) -> bool:

@@ -75,6 +75,14 @@ def test_a_pool_without_gpus_is_silent_and_one_scaled_to_nothing_is_not():
     assert (told(found, "pool_gpus", pool="spot"), told(found, "pool_gpus_demanded", pool="spot")) == (0, 2)
 
 
+def test_lost_gpus_are_told_of_the_nodes_that_lost_some():
+    """How long a GPU has been gone is known only if each look is kept."""
+    found = list(demand.lost(Cluster(at=NOW, backend="t", nodes=(node("sick"), node("well")))))
+    assert found == [(SeriesKey.of("node_gpus_lost", node="sick"), 1.0)]
+    batch = demand.sampled(Cluster(at=NOW, backend="t", nodes=(node("sick"),)), MemoryStore())
+    assert found[0][0] in batch.keys
+
+
 def test_what_a_pool_may_never_hold_is_not_asked_of_it():
     """Else the pool grows to its bound for a job that does not fit then either, and stays there for as long as it waits."""
     small, large = Pool(name="a", nodes=1, min_nodes=0, max_nodes=2), Pool(name="b", nodes=1, min_nodes=0, max_nodes=4)

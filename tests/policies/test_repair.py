@@ -87,16 +87,53 @@ def test_a_node_is_taken_out_on_sure_and_lasting_evidence(finding: Finding, out:
     assert all(one.reason.startswith(MARK) for one in wishes)
 
 
-def test_a_lost_gpu_is_evidence_by_itself() -> None:
-    lost = node(0, gpus=(Gpu(uuid="g00", index=0, healthy=False), Gpu(uuid="g01", index=1)))
-    assert [one.kind for one in asks(seen(pool(lost)))] == ["cordon"]
+LOST = node(0, gpus=(Gpu(uuid="g00", index=0, healthy=False), Gpu(uuid="g01", index=1)))
+
+
+def hidden(*ages: float, one: Node = LOST, jobs: tuple[Job, ...] = (job(),), **changes: Any) -> Snapshot:
+    """A node one of whose GPUs is lost now and was at the looks so many seconds ago."""
+    snapshot = seen(pool(one), jobs=jobs, **changes)
+    query = next(need.query for need in POLICY.needs(snapshot.cluster) if need.query.metric == "node_gpus_lost")
+    times = NOW - np.array(sorted(ages, reverse=True), dtype=np.float64)
+    series = Series(key=SeriesKey.of("node_gpus_lost", node="n0"), times=times, values=np.ones(len(times)))
+    other = Series(key=SeriesKey.of("node_gpus_lost", node="n1"), times=NOW - 10.0 * np.arange(40)[::-1], values=np.ones(40))
+    return replace(snapshot, series={query_id(query): (series, other) if ages else (other,)})
+
+
+EVERY_10_S = tuple(10.0 * i for i in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("ages", "out"),
+    [
+        pytest.param((), False, id="seen lost just now, and by nobody before"),
+        pytest.param(EVERY_10_S[:6], False, id="for a minute: a device plugin that restarts"),
+        pytest.param(EVERY_10_S[:11], False, id="for not quite two"),
+        pytest.param(EVERY_10_S[:12], True, id="for two minutes: a real loss"),
+        pytest.param((*EVERY_10_S[:3], 120.0, 130.0), False, id="it was back between: two restarts are no loss"),
+        pytest.param((60.0, 120.0), True, id="looked for once a minute"),
+        pytest.param((70.0, 130.0), False, id="nobody has looked for more than a minute"),
+        pytest.param((-10.0, *EVERY_10_S[:6]), False, id="a sample of the future proves nothing"),
+    ],
+)
+def test_a_lost_gpu_is_evidence_by_itself_once_it_has_lasted(ages: tuple[float, ...], out: bool) -> None:
+    snapshot = hidden(*ages)
+    assert [one.kind for one in asks(snapshot)] == (["cordon"] if out else [])
+    assert out or "lost g00 for" in notes(snapshot)
+
+
+def test_a_fault_that_was_found_does_not_wait_for_the_inventory() -> None:
+    found = hidden(10.0)
+    assert [one.kind for one in asks(replace(found, findings=(fault(),)))] == ["cordon"]
 
 
 def test_a_lost_gpu_empties_its_node_only_once_the_cordon_has_stood_for_a_while() -> None:
-    """The inventory says that it is lost, not since when: one odd reading must not move anybody's work."""
-    lost = replace(OUT, gpus=(Gpu(uuid="g00", index=0, healthy=False),))
-    assert asks(seen(pool(lost), jobs=(job(),), history=(entry(299.0),))) == []
-    assert [one.kind for one in asks(seen(pool(lost), jobs=(job(),), history=(entry(300.0),)))] == ["drain"]
+    """One odd reading must not move anybody's work."""
+    gone = replace(OUT, gpus=LOST.gpus)
+    assert asks(hidden(*EVERY_10_S, one=gone, history=(entry(299.0),))) == []
+    assert [one.kind for one in asks(hidden(*EVERY_10_S, one=gone, history=(entry(300.0),)))] == ["drain"]
+    # Nor where it came back in the meantime and is hidden anew
+    assert asks(hidden(*EVERY_10_S[:6], one=gone, history=(entry(2000.0),))) == []
 
 
 @pytest.mark.parametrize(
