@@ -312,7 +312,8 @@ class Knob:
 class Job:
     """A queued or running job. `run_id` identifies this run: (id, run_id) never names another execution.
 
-    `lender` is the queue on whose idle share it runs, '' for one that runs on its own queue's.
+    `lender` is the queue on whose idle share it runs, '' for one that runs on its own queue's. `preemptible` work may be
+    asked to go for others although it has shown no checkpoint yet; without a proof nothing is stopped, it neither.
     """
 
     id: str

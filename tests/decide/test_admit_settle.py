@@ -192,6 +192,12 @@ def job(**changes: Any) -> Cluster:
         pytest.param(DRAIN, {"history": (entry(replace(DRAIN, node="n2"), age=3601.0),)}, None, id="a new window"),
         pytest.param(PREEMPT, {"cluster": job(checkpoint=None)}, Deny.NO_CHECKPOINT, id="no proof"),
         pytest.param(
+            replace(PREEMPT, checkpoint=""),
+            {"cluster": job(checkpoint=None, preemptible=True)},
+            Deny.NO_CHECKPOINT,
+            id="nor of work that may be asked to go without one",
+        ),
+        pytest.param(
             PREEMPT, {"cluster": job(checkpoint=replace(PROOF, verified=False))}, Deny.NO_CHECKPOINT, id="unverified proof"
         ),
         pytest.param(

@@ -144,7 +144,7 @@ def is_protected(row: JobRow, settings: SlurmSettings) -> bool:
 
 
 def needs_no_checkpoint(row: JobRow, settings: SlurmSettings) -> bool:
-    """True where the site said that such work may be stopped as it stands: by its partition or its QOS."""
+    """True where the site said that such work may be stopped as it stands, by partition or QOS; the daemon asks for a proof."""
     return row.partition in settings.preemptible_partitions or row.qos in settings.preemptible_qos
 
 
