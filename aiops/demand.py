@@ -31,7 +31,7 @@ def sampled(cluster: Cluster, store: SeriesStore) -> Batch:
 
 
 def pools(cluster: Cluster) -> Samples:
-    """Per pool the healthy GPUs of nodes that take work, and the GPUs that are held or waited for.
+    """Per pool the GPUs that serve what is asked, and the GPUs that are held or waited for.
 
     Waiting jobs name no pool: by priority and submission, each counts where its GPU type is and most is idle, as a scheduler
     would place it. A job that is held back asks for nothing, nor does one that is larger than any pool may ever be.
@@ -47,10 +47,26 @@ def pools(cluster: Cluster) -> Samples:
         yield SeriesKey.of("pool_gpus_demanded", pool=name), asked[name]
 
 
-def capacity(cluster: Cluster) -> Counter[str]:
-    """Healthy GPUs by pool on nodes that take work; a draining node's are on their way out."""
-    ready = (node for node in cluster.nodes if node.state is NodeState.READY)
-    return Counter(node.pool for node in ready for gpu in node.gpus if gpu.healthy)
+def capacity(cluster: Cluster) -> defaultdict[str, float]:
+    """GPUs by pool that serve what is asked: the healthy ones of nodes that take work, and what runs on cordoned nodes has."""
+    found = kept(cluster)
+    for node in cluster.nodes:
+        if node.state is NodeState.READY:
+            found[node.pool] += sum(gpu.healthy for gpu in node.gpus)
+    return found
+
+
+def kept(cluster: Cluster) -> defaultdict[str, float]:
+    """GPUs by pool of what runs on cordoned nodes: it asks for no other place. What a draining node has, does."""
+    pool_of = {node.name: node.pool for node in cluster.nodes if node.state is NodeState.CORDONED}
+    found: defaultdict[str, float] = defaultdict(float)
+    on = [(job.gpus, job.nodes) for job in holding(cluster)]
+    on += [(max(one.replicas, one.ready) * one.gpus_per_replica, one.nodes) for one in cluster.services]
+    for gpus, names in on:
+        for name in names:
+            if gpus and name in pool_of:
+                found[pool_of[name]] += gpus / len(names)
+    return found
 
 
 def gpu_types(cluster: Cluster) -> dict[str, set[str]]:

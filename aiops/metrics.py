@@ -248,7 +248,7 @@ _WORK_ROWS = (
 )
 
 _CLUSTER_ROWS = (
-    Metric("pool_gpus", _G, "gpus", "Healthy GPUs of nodes that take work.", ("pool",), _E, _NONE),
+    Metric("pool_gpus", _G, "gpus", "Healthy GPUs of nodes that take work, and in use on cordoned ones.", ("pool",), _E, _NONE),
     Metric("pool_gpus_demanded", _G, "gpus", "GPUs held or waited for.", ("pool",), _E, _NONE),
     Metric("node_gpus_lost", _G, "gpus", "GPUs that the inventory knows and cannot reach; silent for none.", (), _E, _NONE),
     Metric("queue_gpus", _G, "gpus", "GPUs that the queue could hold now: its own and the idle ones.", ("queue",), _E, _NONE),

@@ -19,6 +19,7 @@ import numpy as np
 
 from aiops.action import Decision, EntryState, ScalePool
 from aiops.decide.limits import Limits
+from aiops.demand import pools
 from aiops.model import Cluster, Pool, SeriesKey
 from aiops.snapshot import Need, Snapshot
 from policies.load import covered, demand, distrust, known, lead
@@ -123,16 +124,23 @@ def grow(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, ordered: int)
     held = promised(pool, snapshot.cluster, snapshot.reservations, snapshot.now + asked.lead_s)
     size, needed, why = room.gpus_per_node, 0, "demand is not known"
     if asked.now is not None:
-        needed = max(0, math.ceil((asked.now + ordered + held) / size))
-        why = f"{asked.now + ordered:g} GPUs asked for and {held:g} promised need {needed} nodes of {size}"
+        now = asked_now(pool, snapshot.cluster, room, asked.now) + ordered
+        needed = max(0, math.ceil((now + held) / size))
+        why = f"{now:g} GPUs asked for and {held:g} promised need {needed} nodes of {size}"
     scattered = short(pool, snapshot.cluster, room)
     if scattered and room.usable + scattered > needed:
         needed = room.usable + scattered
         why = f"waiting jobs fit no node: {scattered} more"
-    ahead = 0 if asked.ahead is None else math.ceil((asked.ahead + held) / size)
+    ahead = 0 if asked.ahead is None else math.ceil((asked.ahead - room.kept + held) / size)
     if ahead > needed:
         needed, why = ahead, f"{asked.ahead:.4g} GPUs within {asked.lead_s:.0f} s need {ahead} nodes of {size}"
     return needed, why
+
+
+def asked_now(pool: Pool, cluster: Cluster, room: Room, sampled: float) -> float:
+    """GPUs asked of nodes that take work: less what runs on cordoned ones, which a sample may have outlived by a cycle."""
+    seen = dict(pools(cluster)) if room.idle_on else {}
+    return min(sampled, seen.get(SeriesKey.of(DEMANDED, pool=pool.name), sampled)) - room.kept
 
 
 def shrink(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, rule: Rule) -> tuple[tuple[str, ...], str]:
@@ -145,7 +153,7 @@ def shrink(snapshot: Snapshot, pool: Pool, room: Room, asked: Asked, rule: Rule)
     if fitting(pool, cluster, room):
         return (), "jobs wait: nothing is taken away"
     held = promised(pool, cluster, snapshot.reservations, snapshot.now + asked.lead_s + rule.unneeded_s)
-    most = max(asked.peak, asked.later or 0.0) + held
+    most = max(asked.peak, asked.later or 0.0) - room.kept + held
     unused = room.usable - math.ceil(most / room.gpus_per_node)
     spare = min(unused, pool.nodes - pool.min_nodes, at_once(snapshot, room, rule))
     if spare <= 0 or room.starting:

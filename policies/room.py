@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aiops.demand import kept
 from aiops.model import Cluster, HoldState, Job, JobState, Node, NodeState, Pool, Reservation
 
 PLACELESS = (JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
@@ -21,13 +22,15 @@ LIVE = (HoldState.HELD, HoldState.ACTIVE)
 class Room:
     """One pool: GPUs of a node, nodes that take work (those on their way among them), and those that are on and take none.
 
-    `blind` names a service or a running job of which nobody tells where it is: what is empty cannot be seen then.
+    `kept` are GPUs of work on cordoned nodes: it runs on where it is, and asks for no node. `blind` names a service or a
+    running job of which nobody tells where it is: what is empty cannot be seen then.
     """
 
     gpus_per_node: int
     usable: int
     idle_on: int
     starting: int
+    kept: float = 0.0
     blind: str = ""
 
     @classmethod
@@ -46,6 +49,7 @@ class Room:
             usable=ready + starting,
             idle_on=len(on) - ready,
             starting=starting,
+            kept=kept(cluster)[pool.name],
             blind=next(iter(sorted(hidden)), ""),
         )
 

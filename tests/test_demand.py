@@ -1,5 +1,7 @@
 """What the daemon stores of the cluster's own picture: demand beside capacity, per pool, queue, link and volume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,7 @@ def told(samples, metric: str, **labels: str) -> float | None:
     return dict(samples).get(SeriesKey.of(metric, **labels))
 
 
+CORDONED = (node("n1"), node("n2", "b", 8, NodeState.CORDONED))
 TWO = (node("n1"), node("n2", pool="b", model="A100"))
 
 
@@ -59,6 +62,12 @@ TWO = (node("n1"), node("n2", pool="b", model="A100"))
         (TWO, (job("h", 4, JobState.HELD), job("d", 4, JobState.DONE, ("n1",))), (), (8, 8), (0, 0)),  # neither asks
         (TWO, (), (service("b", 3, 1, 2),), (8, 8), (0, 6)),  # what a service was promised is demand before it is ready
         ((node("sick"), node("n2", "b", 8, NodeState.DRAINING)), (), (), (7, 0), (0, 0)),
+        # What runs on a cordoned node asks for its GPUs and has them; its idle ones take no work
+        (CORDONED, (job("r", 6, JobState.RUNNING, ("n2",)),), (), (8, 6), (0, 6)),
+        (CORDONED, (job("r", 6, JobState.RUNNING, ("n2",)), job("w", 6)), (), (8, 6), (6, 6)),
+        (CORDONED, (), (replace(service("b", 2, 2, 3), nodes=("n2",)),), (8, 6), (0, 6)),
+        # What runs on a draining node must find another place
+        ((node("n1"), node("n2", "b", 8, NodeState.DRAINING)), (job("r", 6, JobState.RUNNING, ("n2",)),), (), (8, 0), (0, 6)),
     ],
 )
 def test_gpus_of_a_pool_and_what_is_asked_of_them(nodes, jobs, services, has, asked):

@@ -137,6 +137,46 @@ def test_what_cannot_be_used_is_made_up_for() -> None:
     assert isinstance(done, ScalePool) and done.nodes == 4, "two that work, and two that are there and do not"
 
 
+THREE_BUSY = (job("a", 8, "n0"), job("b", 8, "n1"), job("c", 8, "n2"))
+
+
+@pytest.mark.parametrize(
+    ("state", "extra", "sampled", "nodes"),
+    [
+        pytest.param(NodeState.CORDONED, (), 24.0, None, id="its work runs on, nobody waits: no cordon buys a node"),
+        pytest.param(NodeState.CORDONED, (job("w", 8),), 32.0, 4, id="who waits gets one node, not two"),
+        pytest.param(NodeState.CORDONED, (job("w", 16),), 40.0, 5, id="or two, not three"),
+        pytest.param(NodeState.DRAINING, (), 24.0, 4, id="its work must go somewhere"),
+        pytest.param(NodeState.READY, (), 24.0, None, id="uncordoned: as before"),
+    ],
+)
+def test_work_on_a_cordoned_node_asks_for_no_node(
+    state: NodeState, extra: tuple[Job, ...], sampled: float, nodes: int | None
+) -> None:
+    world = cluster(*TWO, node(2, state=state), jobs=(*THREE_BUSY, *extra))
+    done = action(seen(world, flat(sampled)))
+    assert (done.nodes if isinstance(done, ScalePool) else None) == nodes
+
+
+def test_work_that_has_just_ended_on_a_cordoned_node_buys_none() -> None:
+    """The newest sample is a cycle older than the picture and still counts it."""
+    world = cluster(*TWO, node(2, state=NodeState.CORDONED), jobs=THREE_BUSY[:2])
+    assert isinstance(action(seen(world, flat(24.0))), str)
+
+
+def test_what_is_foreseen_counts_what_runs_on_cordoned_nodes_once() -> None:
+    world = cluster(*TWO, node(2, state=NodeState.CORDONED), jobs=THREE_BUSY)
+    assert isinstance(action(seen(world, flat(24.0), ahead(24.0))), str)
+    done = action(seen(world, flat(24.0), ahead(25.0)))
+    assert isinstance(done, ScalePool) and done.nodes == 4
+
+
+def test_an_empty_node_goes_although_a_cordoned_one_is_busy() -> None:
+    world = cluster(*TWO, node(2, state=NodeState.CORDONED), node(3), jobs=THREE_BUSY)
+    done = action(seen(world, flat(24.0)))
+    assert isinstance(done, ScalePool) and (done.nodes, done.remove) == (3, ("n3",))
+
+
 def test_jobs_that_fit_in_sum_and_nowhere_in_place_get_a_node() -> None:
     half = (job("a", 5, "n0"), job("b", 5, "n1"), job("w", 6))
     done = action(seen(cluster(*TWO, jobs=half), flat(16.0)))
