@@ -165,9 +165,12 @@ def at(forecast: Forecast, time: float) -> Floats:
 
 
 def predicted(newest: Sequence[Forecast], now: float, ahead_s: float) -> Iterator[Metric]:
-    """Forecasts under Grafana's names, `<metric>:predicted{ml_forecast="yhat"}`, at one horizon from now."""
+    """Forecasts under Grafana's names, `<metric>:predicted{ml_forecast="yhat"}`, at one horizon from now.
+
+    These names have no word for a forecast that may not be acted upon: such a one is left out, like one that is stale.
+    """
     families: dict[str, Metric] = {}
-    for forecast in newest:
+    for forecast in (one for one in newest if one.refused is None):
         metric, labels = samples.parsed(forecast.target)
         help = "What the metric will be, under the names of Grafana's forecasts."
         family = families.setdefault(metric, Metric(f"{metric}:predicted", help, "gauge"))

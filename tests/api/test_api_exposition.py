@@ -158,6 +158,16 @@ def test_grafanas_alias_carries_the_labels_of_the_metric(house: House) -> None:
     assert client.get("/metrics/predicted").status_code == 200
 
 
+def test_a_refused_forecast_has_no_alias_so_that_or_the_metric_itself_takes_over(house: House) -> None:
+    # Given a usable forecast of one service's load, and one that may not be acted upon of another's
+    of = {dict(labels).get("service") for _, labels in scraped(Client(house), "/metrics/predicted")}
+    # Then who scales or alerts by `x:predicted or x` reacts to what is measured where nobody may trust what is foreseen
+    assert "chat" in of
+    assert "embed" not in of
+    usable = named(Client(house), "aiops_forecast_usable")
+    assert [value for labels, value in usable.items() if "embed" in dict(labels)["target"]] == [0.0]  # and this page says so
+
+
 def test_a_store_that_does_not_answer_leaves_our_own_state(house: House) -> None:
     client = Client(house)
     house.store.broken = True
