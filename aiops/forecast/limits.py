@@ -19,7 +19,8 @@ from aiops.model import Series, SeriesKey
 class Rule:
     """Metric, its limit as a share of the newest `of` (or of 1 where that is empty), and the side that hurts.
 
-    Where `sensors` are named it is the limit of these readings only; None is one that does not say what it measures.
+    Where `sensors` are named it is the limit of these readings only; None is one that does not say what it measures. Nothing
+    of what is `counted` is a limit, of which one more waits; a size or speed of zero is one that nobody knows.
     """
 
     metric: str
@@ -27,6 +28,7 @@ class Rule:
     of: str = ""
     above: bool = True
     sensors: tuple[str | None, ...] = ()
+    counted: bool = False
 
     def covers(self, key: SeriesKey) -> bool:
         """Whether this is the rule of a series."""
@@ -43,8 +45,8 @@ RULES = (
     Rule("gpu_temperature_celsius", 95.0, sensors=("memory",)),  # "memory max operating temp" of their HBM
     Rule("node_network_transmit_bytes_per_s", 0.7, "node_network_speed_bytes"),  # congestion threshold, policy rule 28a
     Rule("node_network_receive_bytes_per_s", 0.7, "node_network_speed_bytes"),
-    Rule("pool_gpus_demanded", 1.0, "pool_gpus"),  # one more than there are waits
-    Rule("queue_gpus_demanded", 1.0, "queue_gpus"),
+    Rule("pool_gpus_demanded", 1.0, "pool_gpus", counted=True),  # one more than there are waits
+    Rule("queue_gpus_demanded", 1.0, "queue_gpus", counted=True),
     Rule("link_traffic_bytes_per_s", 0.7, "link_capacity_bytes_per_s"),  # storage targets, uplinks: the same 28a
     Rule("volume_used_bytes", 0.95, "volume_size_bytes"),
 )
@@ -77,7 +79,7 @@ def _whole(rule: Rule, key: SeriesKey, known: dict[SeriesKey, Series]) -> float 
     if not rule.of:
         return 1.0
     whole = _newest(known.get(SeriesKey(rule.of, key.labels)))
-    return whole if whole is not None and whole > 0 else None
+    return whole if whole is not None and (whole > 0 or (whole == 0 and rule.counted)) else None
 
 
 def _newest(series: Series | None) -> float | None:

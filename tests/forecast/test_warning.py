@@ -76,6 +76,29 @@ def test_a_cards_memory_may_be_hotter_than_its_processor(labels, limit):
     assert [one.value for one in limits_of([SeriesKey.of("gpu_temperature_celsius", uuid="u", **labels)], [])] == [limit]
 
 
+@pytest.mark.parametrize(
+    ("metric", "whole", "limits"),
+    [
+        ("pool_gpus_demanded", "pool_gpus", [0.0]),  # every node is gone or down: whatever is asked for waits
+        ("queue_gpus_demanded", "queue_gpus", [0.0]),  # no quota
+        ("node_network_receive_bytes_per_s", "node_network_speed_bytes", []),  # a virtual card that tells no speed
+        ("node_filesystem_avail_bytes", "node_filesystem_size_bytes", []),  # /proc has no size
+        ("gpu_power_watts", "gpu_power_limit_watts", []),  # a reading that failed
+    ],
+)
+def test_no_gpus_is_a_limit_and_no_size_is_none(metric, whole, limits):
+    none = Series(key=SeriesKey.of(whole, pool="a"), times=np.array([1.0]), values=np.array([0.0]))
+    assert [one.value for one in limits_of([SeriesKey.of(metric, pool="a")], [none])] == limits
+
+
+def test_demand_for_a_pool_that_has_lost_its_last_gpu_is_told_and_none_is_not():
+    limit = Limit(subject="pool:a", target="disk", value=0.0, newest=4.0)
+    (found,) = exhaustions([rising()], [limit], now=0.0)
+    assert "is 4, above 0 already" in found.summary
+    idle = replace(rising(), values=np.zeros((3, 6)))
+    assert exhaustions([idle], [replace(limit, newest=0.0)], now=0.0) == ()
+
+
 def test_chance_follows_the_quantiles():
     chances = chance_beyond(rising(), Limit(subject="v", target="disk", value=30.0))
     np.testing.assert_allclose(chances[[0, 2, 5]], [0.05, 0.5, 0.95])
