@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from aiops import plugins
-from aiops.cli.forecast import SHORTEST_STEP_S, Input, positive, read_series, steps_ahead
+from aiops.cli.forecast import SHORTEST_STEP_S, Input, positive, read_series, run_model, steps_ahead
 from aiops.errors import UserError
 from aiops.files import write_atomic
 from aiops.model import Forecast, Series
@@ -94,22 +94,15 @@ def _run_all(
     names: Sequence[str], loaded: Sequence[Series], grid: tuple[Sequence[float], float, float]
 ) -> tuple[dict[str, list[Forecast]], dict[str, float]]:
     from aiops.cli.progress import bar
-    from aiops.forecast.rolling import Ask, forecast_origins
-    from aiops.forecast.single import for_steps, forecast_with
-    from aiops.workers import prepare_fits
+    from aiops.forecast.rolling import Ask
 
-    prepare_fits()
     at, reach_s, step_s = grid
     ask = Ask(step_s=step_s, steps=steps_ahead("--horizons", reach_s, step_s), quantiles=QUANTILES)
     runs, took = {}, {}
     for name in names:
         begun = time.perf_counter()
         with bar(name) as progress:
-            if name == "auto":
-                runs[name] = list(forecast_origins(loaded, at, ask, progress))
-            else:
-                model = for_steps(plugins.load("forecasters", name), ask.steps)
-                runs[name] = list(forecast_with(model, loaded, at, ask, progress))
+            runs[name] = run_model(name, loaded, at, ask, progress)
         took[name] = time.perf_counter() - begun
     return runs, took
 

@@ -58,7 +58,9 @@ def forecast(  # noqa: PLR0913 - one parameter per public flag
     made: list[Forecast] = []
     with bar("forecasting") as progress:
         for at, group in _by_step(loaded, origins, step_s, median_step):
-            made += _run(loaded, group, _ask(at, ahead_s, asked), model, progress)
+            ask = _ask(at, ahead_s, asked)
+            _check_end(group[-1], ask)
+            made += run_model(model, loaded, group, ask, progress)
     made.sort(key=lambda f: (f.made_at, f.target))
     text = csv_text(header(asked), list(rows(made)))
     if out is None:
@@ -99,18 +101,24 @@ def steps_ahead(flag: str, ahead_s: float, step_s: float) -> int:
     return steps
 
 
-def _run(loaded: Sequence[Series], origins: Sequence[float], ask: Any, model: str, progress: Any) -> list[Forecast]:
+def run_model(model: str, loaded: Sequence[Series], origins: Sequence[float], ask: Any, progress: Any) -> list[Forecast]:
+    """What `auto` or a registered model says of every series from each origin; UserError for another name."""
+    from aiops.forecast.passes import forecast_passes
     from aiops.forecast.rolling import forecast_origins
     from aiops.forecast.single import for_steps, forecast_with
     from aiops.workers import prepare_fits
 
     prepare_fits()
-    _check_end(origins[-1], ask)
-    if model == "auto":
-        return list(forecast_origins(loaded, origins, ask, progress))
-    if model not in plugins.names("forecasters"):
+    if model not in ("auto", *plugins.names("forecasters")):
         raise UserError(f"--model: expected auto or one of {', '.join(plugins.names('forecasters'))}, found {model!r}")
-    return list(forecast_with(for_steps(plugins.load("forecasters", model), ask.steps), loaded, origins, ask, progress))
+
+    def run(part: Any, told: Any) -> Iterator[Forecast]:
+        if model == "auto":
+            return forecast_origins(part.series, part.origins, part.ask, told)
+        fitting = for_steps(plugins.load("forecasters", model), part.ask.steps)
+        return forecast_with(fitting, part.series, part.origins, part.ask, told)
+
+    return forecast_passes(loaded, origins, ask, (run, progress))
 
 
 def _check_end(origin: float, ask: Any) -> None:

@@ -92,7 +92,7 @@ def forecast_origins(
 
     `progress` hears the share that is done.
     """
-    ends, ask = sorted(set(origins)), replace(ask, series=len(series))
+    ends = sorted(set(origins))
     placed = [(one, grid) for one in series if (grid := _grid(one, ends[-1], ask)) is not None]
     lessons = _lessons([grid for _, grid in placed], (ends[0], ends[-1]), ask)
     lines = [
