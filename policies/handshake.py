@@ -86,12 +86,17 @@ def lost(job: Job, now: float, usual: float, terms: Terms) -> float:
 
 
 def requests(jobs: Sequence[Job], now: float, terms: Terms) -> list[Action]:
-    """Whom to ask for a checkpoint: who has no valid proof and is not writing one already."""
-    return [
-        RequestCheckpoint(job=job.id, run_id=job.run_id)
-        for job in jobs
-        if not proven(job, now, terms) and (job.checkpoint_requested_at is None or answered(job))
-    ]
+    """Whom to ask for a checkpoint: who has no valid proof, is not writing one already, and whose newest is not being read."""
+    free = (job for job in jobs if job.checkpoint_requested_at is None or answered(job))
+    asked = (job for job in free if not proven(job, now, terms) and not reading(job, now, terms))
+    return [RequestCheckpoint(job=job.id, run_id=job.run_id) for job in asked]
+
+
+def reading(job: Job, now: float, terms: Terms) -> bool:
+    """Its newest checkpoint would do once it is verified: hashing a large one takes minutes, a newer one would begin anew."""
+    one = job.checkpoint
+    young = one is not None and 0 <= now - one.at <= terms.checkpoint_age_s
+    return one is not None and young and not one.verified and one.run_id == job.run_id
 
 
 def steps(snapshot: Snapshot, case: Case, terms: Terms) -> Iterator[Decision]:

@@ -89,7 +89,7 @@ def largest(jobs: Sequence[Job]) -> list[Job]:
 
 def rehoused(some: Sequence[Job], floor: Floor, away_from: str) -> tuple[Move, ...]:
     """Where these jobs go on, largest first; () where one of them finds no place."""
-    left = floor.without(away_from)
+    left = floor.without({away_from})
     moves = []
     for job in largest(some):
         nodes = left.place(job)

@@ -6,7 +6,7 @@ largest accelerator memory. The convention of sizes is that of `victims.py`. Cap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from aiops.model import Cluster, Job, Node, Pool, TaskClass
@@ -35,10 +35,10 @@ class Floor:
         """The same floor, to plan on."""
         return replace(self, free=dict(self.free), left=dict(self.left))
 
-    def without(self, name: str) -> Floor:
-        """A floor to plan on that lacks one node."""
-        sizes = {kind: {one: size for one, size in counts.items() if one != name} for kind, counts in self.sizes.items()}
-        return replace(self.copy(), nodes={one: node for one, node in self.nodes.items() if one != name}, sizes=sizes)
+    def without(self, names: Collection[str]) -> Floor:
+        """A floor to plan on that lacks these nodes."""
+        sizes = {kind: {one: size for one, size in counts.items() if one not in names} for kind, counts in self.sizes.items()}
+        return replace(self.copy(), nodes={one: node for one, node in self.nodes.items() if one not in names}, sizes=sizes)
 
     def emptied(self, name: str, jobs: Iterable[Job]) -> Floor:
         """One node of this floor once these jobs have left it."""

@@ -117,7 +117,8 @@ class Rebalance:
         soon = {name: sum(job.gpus for job in own if job.queue == name) for name in shares.quota}
         lends = {queue.name for queue in cluster.queues if queue.lends}
         idle = {name: left for name in sorted(lends) if (left := shares.idle(name) - soon[name]) > 0}
-        return Problem(self._borrowers(snapshot, {job.id for job in own}), idle, floor, snapshot.now)
+        open_to = floor.without({node.name for node in cluster.nodes if node.protected})  # who runs there is not stopped again
+        return Problem(self._borrowers(snapshot, {job.id for job in own}), idle, open_to, snapshot.now)
 
     def _borrowers(self, snapshot: Snapshot, own: set[str]) -> list[Job]:
         """The most important waiting jobs that their own quota does not carry, within what may be lent and taken back."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiops.action import Action, LimitBandwidth, Migrate, ReleaseBandwidth, RequestCheckpoint, ReserveBandwidth, TuneJob
+from aiops.action import Action, LimitBandwidth, Migrate, ReleaseBandwidth, ReserveBandwidth, TuneJob
 from aiops.model import Cause, Cluster, Job, Knob, NodeState
 from aiops.snapshot import Snapshot
 from policies.cores import carries, unused
-from policies.handshake import Terms, proven
+from policies.handshake import Terms, proven, requests
 from policies.trouble import Trouble
 from policies.victims import unheld
 from policies.wires import share, users
@@ -128,7 +128,7 @@ def _tune(arm: str, job: Job, amounts: Amounts) -> TuneJob | str:
     return TuneJob(job=job.id, run_id=job.run_id, knob=name, value=value, was=knob.value)
 
 
-def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Migrate | RequestCheckpoint | str:
+def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Action | str:
     """Elsewhere, where what is gained outweighs what the move loses, with a fresh proof of a checkpoint."""
     job, now, nodes = trouble.job, snapshot.cluster.at, snapshot.cluster.nodes
     pools, cores = {node.pool for node in nodes if node.name in job.nodes}, unused(snapshot.cluster)
@@ -138,6 +138,8 @@ def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Migrate | R
     suits = [n for n in there if sum(gpu.healthy and job.gpu_type in ("", gpu.model) for gpu in n.gpus) >= job.gpus]
     if len(job.nodes) != 1 or job.gang:
         return f"{job.id} is one of {job.gang}, which moves whole" if job.gang else f"{job.id} spans {len(job.nodes)} nodes"
+    if job.protected or job.lender:
+        return f"{job.id} is {'protected' if job.protected else 'lent room that may be taken back'}: it is not moved"
     if not suits:
         return f"no other node has room for {job.id}"
     gained, spent = worth(trouble, now, amounts)
@@ -145,7 +147,8 @@ def _move(trouble: Trouble, snapshot: Snapshot, amounts: Amounts) -> Migrate | R
         return f"a move would gain {gained:.0f} GPU-s and lose {spent:.0f}"
     proof, terms = job.checkpoint, Terms(proof_age_s=amounts.proof_age_s, checkpoint_age_s=amounts.checkpoint_age_s)
     if proof is None or not proven(job, now, terms):
-        return RequestCheckpoint(job=job.id, run_id=job.run_id)
+        asked = requests([job], now, terms)
+        return asked[0] if asked else f"the checkpoint of {job.id} is not proven yet"
     best = min(suits, key=lambda node: (room[node.name], node.name))
     return Migrate(job=job.id, run_id=job.run_id, on_nodes=job.nodes, to_nodes=(best.name,), checkpoint=proof.id, gpus=job.gpus)
 

@@ -15,6 +15,9 @@ from aiops.model import Cluster, HoldState, Job, JobState, Node, NodeState, Pool
 PLACELESS = (JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 """States in which a job holds no GPU."""
 
+OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+"""States in which it is on no node, whatever nodes it names; of one that waits, a part may be placed already."""
+
 LIVE = (HoldState.HELD, HoldState.ACTIVE)
 
 
@@ -61,7 +64,7 @@ def members_of(pool: Pool, cluster: Cluster) -> list[Node]:
 
 def empty(pool: Pool, cluster: Cluster, reservations: Iterable[Reservation]) -> tuple[str, ...]:
     """Nodes that may go, last name first: given back by their pool, taking work, with none on them, promised to nobody."""
-    busy = {name for job in cluster.jobs if job.state not in PLACELESS for name in job.nodes}
+    busy = {name for job in cluster.jobs if job.state not in OVER for name in job.nodes}
     busy |= {name for service in cluster.services for name in service.nodes}
     busy |= {name for one in reservations if one.state in LIVE for name in one.nodes}
     free = (n for n in members_of(pool, cluster) if n.removable and not n.protected and n.state is NodeState.READY)

@@ -18,8 +18,10 @@ from aiops.model import Job, JobState, Node, NodeState
 from aiops.snapshot import Snapshot
 
 OPEN = (EntryState.INTENT, EntryState.SENT)
+OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+"""States in which a job is on no node, whatever nodes it names; of one that waits, a part may be placed already."""
 PLACELESS = (JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-"""States in which a job is on no node, whatever nodes it names."""
+"""States in which a job need not be on any node."""
 
 
 def touched(entry: Entry) -> bool:
@@ -78,7 +80,7 @@ class Index:
     def busy(self) -> frozenset[str]:
         """Names of nodes that a job or a replica is on."""
         cluster = self.snapshot.cluster
-        on = {name for job in cluster.jobs if job.state not in PLACELESS for name in job.nodes}
+        on = {name for job in cluster.jobs if job.state not in OVER for name in job.nodes}
         return frozenset(on | {name for service in cluster.services for name in service.nodes})
 
     @cached_property

@@ -31,7 +31,8 @@ def _shrunk(trace: Trace) -> Iterator[Shrunk]:
 def idle(trace: Trace, limits: Limits) -> Broken:
     """I10: nothing was on a node that was given back, and nobody was promised it; a pool stays within its bounds (I21)."""
     for seen, decided, admission, action in _shrunk(trace):
-        used = {n for job in seen.cluster.jobs if job.state not in WAITING_OR_OVER for n in job.nodes}
+        over = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)  # of one that waits, a part may be placed already
+        used = {n for job in seen.cluster.jobs if job.state not in over for n in job.nodes}
         used |= {n for service in seen.cluster.services for n in service.nodes}
         used |= {n for r in decided.reservations if r.state in (HoldState.HELD, HoldState.ACTIVE) for n in r.nodes}
         if used & set(action.remove):

@@ -177,6 +177,13 @@ def test_an_empty_node_goes_although_a_cordoned_one_is_busy() -> None:
     assert isinstance(done, ScalePool) and (done.nodes, done.remove) == (3, ("n3",))
 
 
+def test_a_node_with_a_part_of_a_job_that_still_waits_for_the_rest_stays() -> None:
+    """Of a gang of pods two of three may be placed: it waits, and names the nodes that it has."""
+    world = cluster(node(0), node(1), jobs=(job("g", 24, "n1", state=JobState.QUEUED, gpu_type="A100"),))
+    done = action(seen(world, flat(0.0)))
+    assert isinstance(done, ScalePool) and done.remove == ("n0",)
+
+
 def test_jobs_that_fit_in_sum_and_nowhere_in_place_get_a_node() -> None:
     half = (job("a", 5, "n0"), job("b", 5, "n1"), job("w", 6))
     done = action(seen(cluster(*TWO, jobs=half), flat(16.0)))

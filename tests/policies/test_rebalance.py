@@ -169,6 +169,15 @@ def test_nothing_is_lent_where_a_service_has_the_gpus() -> None:
     assert lent(replace(waiting, cluster=replace(waiting.cluster, services=(web,)))) == []
 
 
+@pytest.mark.parametrize("limits", [{}, {"protected": ["n3"]}])
+def test_nothing_is_lent_on_a_node_on_which_nobody_may_be_stopped(limits: dict[str, Any]) -> None:
+    """What runs on a protected node is protected: the loan would never come back."""
+    nodes = (*NODES[:2], node(2, protected=True), node(3, protected=not limits))
+    snapshot = seen(*FULL_A, queued("a3"), nodes=nodes, limits=limits)
+    decided = decide(snapshot, {"rebalance": Rebalance()})
+    assert [one for one in decided.decisions if isinstance(one.action, LendQueue)] == []
+
+
 def test_nothing_is_lent_where_nobody_would_take_it_back() -> None:
     waiting = seen(*FULL_A, queued("a3"))
     acting = replace(waiting, modes={"rebalance": Mode.ACT, "reclaim": Mode.ADVISE})

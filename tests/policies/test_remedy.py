@@ -295,8 +295,12 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
             id="without a fresh proof one is asked for first",
         ),
         pytest.param(
-            job("train", checkpoint=replace(PROOF, verified=False)), RequestCheckpoint(job="train", run_id="train-1"),
-            id="an unverified proof is none",
+            job("train", checkpoint=replace(PROOF, at=NOW - 400.0, verified=False)),
+            RequestCheckpoint(job="train", run_id="train-1"), id="an unverified proof is none",
+        ),
+        pytest.param(
+            job("train", checkpoint=replace(PROOF, verified=False)), replace(MORE, value=2.0),
+            id="a fresh one is still being read: another one would begin that anew",
         ),
         pytest.param(
             job("train", checkpoint=replace(PROOF, at=NOW - 1000.0), runtime_s=20_000.0),
@@ -307,6 +311,8 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
             replace(MORE, value=2.0), id="one was asked for that has not come: the one before it is no answer",
         ),
         pytest.param(job("train", checkpoint=PROOF, gang="g"), replace(MORE, value=2.0), id="whole gangs only"),
+        pytest.param(job("train", checkpoint=PROOF, protected=True), replace(MORE, value=2.0), id="else refused for ever"),
+        pytest.param(job("train", checkpoint=PROOF, lender="b"), replace(MORE, value=2.0), id="it may have to go anyway"),
         pytest.param(job("train", checkpoint=PROOF, gpu_type="H100"), replace(MORE, value=2.0), id="no GPU of its kind there"),
         pytest.param(job("train", checkpoint=PROOF, runtime_s=7300.0), replace(MORE, value=2.0), id="nearly done"),
         pytest.param(job("train", checkpoint=PROOF, gpus=5), replace(MORE, value=2.0), id="no other node has room"),

@@ -44,13 +44,17 @@ class Checkpoints:
         return replace(found, run_id=row.run_id)
 
     def requested_at(self, row: JobRow) -> float | None:
-        """When this run was last asked for a checkpoint; None where it never was."""
+        """When this run was asked for a checkpoint that it has not given yet; None where nothing is asked of it.
+
+        The answer is known by its id: the clock of its node may be behind ours.
+        """
         place = self.directory(row)
         if place is None or row.start is None:
             return None
         match disk.read(place / "checkpoint-request.json"):
-            case {"run_id": str(run), "at": int() | float() as at} if run == str(row.restarts) and at >= row.start - _SKEW_S:
-                return float(at)
+            case {"id": str(id), "run_id": str(run), "at": int() | float() as at} if run == str(row.restarts):
+                given = (disk.read(place / "checkpoint-ack.json") or {}).get("id") == id
+                return None if given or at < row.start - _SKEW_S else float(at)
         return None
 
     def request(self, row: JobRow, id: str, now: float) -> str:

@@ -42,6 +42,7 @@ _JOB = {
 
 _NOT_FOR_ROOM = re.compile(
     r"Dependency|BeginTime|DeadLine|Licenses|JobArrayTaskLimit|QOS|Assoc|Account|Partition|Invalid|BadConstraints|MaxMemPerLimit"
+    r"|Reservation|ReqNodeNotAvail|NodeDown|BurstBuffer"  # a maintenance window keeps a job waiting whoever is stopped
 )
 """Beginnings of Slurm's reasons (squeue(1), JOB REASON CODES) for which a job waits however many nodes are free."""
 

@@ -208,6 +208,7 @@ def test_a_checkpoint_request_reaches_the_job_and_is_acknowledged(slurm: SlurmSt
     client.acknowledge(place / "weights.bin", 3)
     seen = slurm.until(lambda c: any(j.checkpoint is not None for j in c.jobs))
     assert next(j.checkpoint.id for j in seen.jobs if j.checkpoint) == "a1"
+    assert slurm.job(job.id).checkpoint_requested_at is None, "answered, whatever the clock of its node says"
     (place / "checkpoint-request.json").write_text('{"id": "a9", "run_id": "5", "at": 9e9}')
     assert slurm.job(job.id).checkpoint_requested_at is None, "another run was asked"
     assert slurm.backend.probe(admit(wish, id="a1"), slurm.now()) is Effect.PRESENT

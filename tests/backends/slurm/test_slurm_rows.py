@@ -140,7 +140,6 @@ def test_states_of_jobs(states: str, reason: str, expected: JobState) -> None:
         ("None", True),  # not looked at yet
         ("Resources", True),
         ("Priority", True),
-        ("ReqNodeNotAvail", True),
         ("Nodes required for job are DOWN, DRAINED or reserved", True),  # squeue's description of a want of nodes
         ("A_REASON_OF_NEXT_YEAR", True),
         ("Dependency", False),
@@ -153,6 +152,11 @@ def test_states_of_jobs(states: str, reason: str, expected: JobState) -> None:
         ("AssociationJobLimit", False),
         ("PartitionTimeLimit", False),
         ("BadConstraints", False),
+        ("ReqNodeNotAvail, Reserved for maintenance", False),  # no run is stopped for what waits for a window to pass
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", False),
+        ("Reservation", False),
+        ("NodeDown", False),
+        ("BurstBufferStageIn", False),
     ],
 )
 def test_whether_free_nodes_would_start_a_waiting_job(reason: str, starts: bool) -> None:
