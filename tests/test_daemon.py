@@ -114,7 +114,7 @@ def test_the_kill_signal_leaves_a_file_that_survives(tmp_path: Path, daemons: li
     daemon = Running(tmp_path / "data")
     daemons.append(daemon)
     daemon.process.send_signal(signal.SIGUSR1)
-    for _ in range(50):
+    for _ in range(1000):
         if (tmp_path / "data" / "kill").exists():
             break
         time.sleep(0.02)

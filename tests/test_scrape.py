@@ -104,7 +104,7 @@ def test_only_changes_are_logged():
 
 def test_a_hanging_collector_is_late_then_skipped_then_started_again():
     store, gate = Memory(), threading.Event()
-    one = scraper(store, deadline_s=0.05, c=Scripted(gate, 7.0), good=Scripted(1.0))
+    one = scraper(store, deadline_s=1.0, c=Scripted(gate, 7.0), good=Scripted(1.0))
     assert one.scrape(1.0).outcomes == {"c": Outcome.LATE, "good": Outcome.OK}
     assert own(store, "success") == 0.0
     assert one.scrape(2.0).outcomes["c"] is Outcome.SKIPPED
