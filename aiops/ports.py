@@ -227,7 +227,7 @@ class Records(Protocol):
     """Forecasts and findings: results that were computed beside the loop."""
 
     def put_forecasts(self, forecasts: Sequence[Forecast]) -> None:
-        """Keep; the newest per target is what `forecasts` returns."""
+        """Keep; the last ones put, of those the newest per target, are what `forecasts` returns: a clock may have gone back."""
         ...
 
     def forecasts(self, made_since: float = 0.0) -> tuple[Forecast, ...]:

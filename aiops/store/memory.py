@@ -27,16 +27,17 @@ class _Records:
     def __init__(self) -> None:
         super().__init__()
         self._forecasts: list[Forecast] = []
+        self._foreseen: dict[str, Forecast] = {}
         self._diagnoses: list[tuple[float, tuple[Finding, ...]]] = []
 
     def put_forecasts(self, forecasts: Sequence[Forecast]) -> None:
         """See `Records.put_forecasts`."""
         self._forecasts += forecasts
+        self._foreseen |= {one.target: one for one in sorted(forecasts, key=lambda one: one.made_at)}
 
     def forecasts(self, made_since: float = 0.0) -> tuple[Forecast, ...]:
         """See `Records.forecasts`."""
-        newest = {one.target: one for one in sorted(self._forecasts, key=lambda one: one.made_at)}
-        return tuple(newest[target] for target in sorted(newest) if newest[target].made_at >= made_since)
+        return tuple(one for _, one in sorted(self._foreseen.items()) if one.made_at >= made_since)
 
     def forecast_history(self, target: str, since: float, until: float) -> tuple[Forecast, ...]:
         """See `Records.forecast_history`."""
@@ -232,6 +233,7 @@ class MemoryStore(Samples, _Records, _Ledger, _Outbox):
             key: kept for key, points in self._points.items() if (kept := {t: v for t, v in points.items() if t >= samples})
         }
         self._forecasts = [one for one in self._forecasts if one.made_at >= records]
+        self._foreseen = {target: one for target, one in self._foreseen.items() if one.made_at >= records}
         self._diagnoses = [one for one in self._diagnoses[:-1] if one[0] >= records] + self._diagnoses[-1:]
         held = {one.id for one in self.orders(now)}
         self._orders = {id: one for id, one in self._orders.items() if id in held or one.at >= records}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import bindparam, delete, func, insert, select
 
@@ -18,22 +19,16 @@ class SqlRecords:
     _db: Database
 
     def put_forecasts(self, forecasts: Sequence[Forecast]) -> None:
-        """Keep; the newest per target is what `forecasts` returns."""
+        """Keep; the newest of the last ones put per target is what `forecasts` returns."""
         rows = [{"target": one.target, "made_at": one.made_at, "body": pack(one)} for one in forecasts]
         if not rows:
             return
         newest = schema.newest_forecast
+        latest = {row["target"]: row for row in sorted(rows, key=itemgetter("made_at"))}
         with self._db.write() as connection:
             connection.execute(insert(schema.forecast), rows)
-            known = {row.target: row.made_at for row in connection.execute(select(newest.c.target, newest.c.made_at))}
-            latest = {
-                one.target: row for one, row in sorted(zip(forecasts, rows, strict=True), key=lambda both: both[0].made_at)
-            }
-            fresh = [row for target, row in latest.items() if target not in known or row["made_at"] >= known[target]]
-            if fresh:
-                gone = delete(newest).where(newest.c.target == bindparam("of"))
-                connection.execute(gone, [{"of": row["target"]} for row in fresh])
-                connection.execute(insert(newest), fresh)
+            connection.execute(delete(newest).where(newest.c.target == bindparam("of")), [{"of": target} for target in latest])
+            connection.execute(insert(newest), list(latest.values()))
 
     def forecasts(self, made_since: float = 0.0) -> tuple[Forecast, ...]:
         """Newest forecast per target made since then, sorted by target."""

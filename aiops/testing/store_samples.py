@@ -130,11 +130,18 @@ class RecordsConformance:
 
     def test_the_newest_forecast_per_target_is_returned(self, store: Store) -> None:
         store.put_forecasts([forecast("b", T0, 1.0), forecast("a", T0 + 1, 2.0)])
-        store.put_forecasts([forecast("b", T0 + 5, 3.0), forecast("a", T0 - 9, 4.0)])
+        store.put_forecasts([forecast("b", T0 + 5, 3.0), forecast("b", T0 + 4, 4.0)])
         found = store.forecasts()
         assert [(one.target, one.made_at) for one in found] == [("a", T0 + 1), ("b", T0 + 5)]
         assert encode(found[1]) == encode(forecast("b", T0 + 5, 3.0))
         assert [one.target for one in store.forecasts(T0 + 2)] == ["b"]
+
+    def test_a_forecast_by_a_clock_that_ran_ahead_does_not_stand_until_its_time_comes(self, store: Store) -> None:
+        store.put_forecasts([forecast("a", T0 + 86400.0, 1.0)])
+        store.put_forecasts([forecast("a", T0, 2.0)])
+        (found,) = store.forecasts()
+        assert found.made_at == T0
+        assert [one.made_at for one in store.forecast_history("a", T0, T0 + 86400.0)] == [T0, T0 + 86400.0]
 
     def test_a_targets_forecasts_are_kept_oldest_first(self, store: Store) -> None:
         store.put_forecasts([forecast("a", T0 + i) for i in (3, 1, 2)])

@@ -29,8 +29,8 @@ class SimStore(MemoryStore):
 
     def put_forecasts(self, forecasts: Sequence[Forecast]) -> None:
         """See `Records.put_forecasts`; older ones are dropped."""
-        newest = {one.target: one for one in (*self._forecasts, *forecasts)}
-        self._forecasts = list(newest.values())
+        super().put_forecasts(forecasts)
+        self._forecasts = list(self._foreseen.values())
 
     def record(self, snapshot: Snapshot, decided: Decided) -> None:
         """See `Ledger.record`."""
