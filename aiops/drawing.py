@@ -36,13 +36,17 @@ class Drawings:
         self._missing: dict[SeriesKey, str] = {}
 
     def due(self, panel: Sequence[Grid], end: float) -> list[tuple[Grid, ...]]:
-        """The series to fit by `end`, in groups that are one task each; those that have left the panel are forgotten."""
+        """The series to fit by `end`, in groups that are one task each; those that have left the panel are forgotten.
+
+        What is due later than any fit could make it was fitted by a clock that ran ahead.
+        """
         asked = prophet_series(panel, self.plan.prophet_series)
         there = {grid.key for grid in asked}
         self.shapes = _only(self.shapes[0], there), _only(self.shapes[1], there)
         self._due_at = {key: at for key, at in self._due_at.items() if key in there}
         self._missing = {key: why for key, why in self._missing.items() if key in there}
-        return group([grid for grid in asked if self._due_at.get(grid.key, end) <= end], PROPHET_GROUP)
+        waiting = {key for key, at in self._due_at.items() if end < at <= end + self.plan.refit_s}
+        return group([grid for grid in asked if grid.key not in waiting], PROPHET_GROUP)
 
     def adopt(self, groups: Sequence[Sequence[Grid]], results: Sequence[Drawn], end: float, behind: bool) -> None:
         """What was drawn holds until tomorrow; what failed is tried again after a while, its old shape standing meanwhile.

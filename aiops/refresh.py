@@ -128,8 +128,8 @@ class Refresher:
         return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, self.drawings.of(part), self._said.get(index)
 
     def _due(self, panel: Sequence[Grid]) -> list[tuple[Any, ...]]:
-        """The task of learning the global model anew, where it is time."""
-        if panel[0].end < self._learn_at:
+        """The task of learning the global model anew, where it is time, or was learnt by a clock that ran ahead."""
+        if self._learn_at - self.plan.refit_s <= panel[0].end < self._learn_at:
             return []
         sample = tuple(panel[:: -(-len(panel) // LEARN_SERIES)])
         return [(learn_panel, sample, replace(self.plan.ask, series=len(panel)), self.plan.calendar)]

@@ -93,6 +93,26 @@ def test_learning_is_daily_and_saying_is_every_time(small_trees):
     assert here.done == [["learn_panel"], ["say_group"], ["say_group"], ["say_group", "learn_panel"], ["say_group"]]
 
 
+def test_what_was_learnt_by_a_clock_that_ran_ahead_does_not_stand_until_its_time_comes(small_trees):
+    # Given a daemon that learnt, and drew Prophet's shapes, by a clock a month ahead
+    here, plan = Here(), replace(PLAN, prophet_series=1)
+    refresher = Refresher(Shelf(), plan, executor=here)
+    refresher.drawings.adopt([panel := (grid_of_wave(),)], [(({}, {}), "")], NOW + 30 * 86400, False)
+    refresher._learn_at = NOW + 31 * 86400
+    # When the clock is right again, then both are due at once, and the day after
+    assert refresher._due(panel)
+    assert refresher.drawings.due(panel, NOW) == [panel]
+    # And what was learnt an hour ago is not
+    refresher._learn_at = NOW + 23 * 3600
+    refresher.drawings.adopt([panel], [(({}, {}), "")], NOW - 3600, False)
+    assert not refresher._due(panel)
+    assert refresher.drawings.due(panel, NOW) == []
+
+
+def grid_of_wave() -> Grid:
+    return Grid(key=KEY, start=NOW - 600, step_s=300.0, values=np.ones(3))
+
+
 def test_short_constant_and_silent_series_get_their_row_and_reason(small_trees):
     times = np.arange(NOW - 900, NOW, 300.0)
     short = Series(key=SeriesKey.of("requests", service="new"), times=times, values=np.array([1.0, 2.0, 3.0]))

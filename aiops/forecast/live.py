@@ -87,7 +87,7 @@ def _train(panel: Sequence[Grid], values: Floats, last: int, by: tuple[Ask, Cale
 def say(panel: Sequence[Grid], ask: Ask, calendar: Calendar, learnt: Learnt, said: Said | None) -> Judged:
     """Forecast every series of the panel from its newest column; none is dropped. The record starts or grows as needed."""
     values, end, ask = matrix(panel), max(grid.end for grid in panel), replace(ask, series=learnt.series)
-    earlier = Voices(ask, calendar, learnt.earlier, learnt.earlier_shapes)
+    earlier, said = Voices(ask, calendar, learnt.earlier, learnt.earlier_shapes), said and said.until(end)
     if said is None or not said.mostly_of(panel, ask):
         said = record.first(panel, values, earlier)
     elif said.keys != tuple(grid.key for grid in panel):

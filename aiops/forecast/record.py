@@ -43,10 +43,15 @@ class Said:
     times: Floats
     bands: NDArray[np.float32]
 
+    def until(self, end: float) -> Said:
+        """Without what was said after `end`, by a clock that was wrong then."""
+        before = self.times <= end
+        return self if before.all() else Said(self.keys, self.times[before], self.bands[:, before])
+
     def mostly_of(self, panel: Sequence[Grid], ask: Ask) -> bool:
-        """Whether it is of at least half of this panel, at the asked horizons."""
+        """Whether it is of at least half of this panel, at the asked horizons, and holds anything."""
         stay = len({grid.key for grid in panel} & set(self.keys))
-        return self.bands.shape[2] == len(ask.anchors) and 2 * stay >= len(panel)
+        return len(self.times) > 0 and self.bands.shape[2] == len(ask.anchors) and 2 * stay >= len(panel)
 
     def grown(self, end: float, bands: Floats) -> Said:
         """With the (s, a, e, q) `bands` that were said at `end`, where the last ones are old enough; what is too old goes."""

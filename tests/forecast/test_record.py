@@ -115,3 +115,17 @@ def test_a_series_that_has_just_begun_is_served_the_last_value_at_every_refresh(
         assert np.isfinite(made.values).all()
         assert made.refused is not None or made.skill is not None
     assert len(said.times) > 2
+
+
+@pytest.mark.parametrize("ahead_s", [600.0, 7200.0, 30 * DAY])
+def test_a_clock_that_went_back_costs_only_what_was_said_in_its_future(ahead_s):
+    # Given a record that grew while the clock was wrong, by minutes or by a month
+    learnt, said = Learnt(END, 1, None, None), None
+    for end in (END, END + ahead_s):
+        said = say((wave("a", days=6, end=end),), ASK, Calendar(), learnt, said).said
+    # When it is right again
+    judged = say((wave("a", days=6, end=END + STEP),), ASK, Calendar(), learnt, said)
+    # Then it is judged by what was said before now, and goes on
+    assert judged.said.times.max() <= END + STEP
+    assert len(judged.said.times) > 200
+    assert judged.forecasts[0].skill is not None
