@@ -38,7 +38,8 @@ def free_gpus(cluster: Cluster) -> dict[str, float]:
     for service in cluster.services:
         for name in service.nodes:
             if name in free:
-                free[name] -= max(service.replicas, service.ready) * service.gpus_per_replica / len(service.nodes)
+                part = max(service.replicas, service.ready) * service.gpus_per_replica / len(service.nodes)
+                free[name] -= min(part, max(0.0, free[name]))  # not all that are wanted need be there
     return free
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aiops.action import Decision, HoldCapacity, Mode, Preempt, RequestCheckpoint
 from aiops.decide.core import decide
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation
+from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation, SeriesKey, Service
 from aiops.snapshot import Snapshot
 from policies.preempt import PreemptPolicy
 from policies.victims import Victim, cheapest, fits, free_gpus
@@ -112,6 +112,24 @@ def test_nobody_is_stopped_in_vain_where_cores_would_still_be_lacking() -> None:
     snapshot = replace(snapshot, cluster=replace(snapshot.cluster, jobs=(replace(WAITING, gpus=4, cpu_cores=32.0), busy)))
     alone = replace(snapshot, cluster=replace(snapshot.cluster, nodes=nodes[:1]))
     assert stopped(alone) == ["busy"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "stops"),
+    [
+        pytest.param(1, [], id="it has the other half, and does not go"),
+        pytest.param(9, ["a"], id="of nine that are wanted only one fits on it"),
+    ],
+)
+def test_what_a_service_has_is_not_free(replicas: int, stops: list[str]) -> None:
+    """Half of n0 is a service's: who needs six of eight is not helped by stopping the other half."""
+    web = Service(
+        name="web", uid="u", version="1", pool="p", replicas=replicas, ready=1, min_replicas=1, max_replicas=9,
+        load=SeriesKey.of("load"), target=1.0, gpus_per_replica=4, nodes=("n0",),
+    )  # fmt: skip
+    snapshot = seen(running("a", 0, 4), waiting=replace(WAITING, gpus=6 if not stops else 4))
+    cluster = replace(snapshot.cluster, nodes=NODES[:1], services=(web,))
+    assert stopped(replace(snapshot, cluster=cluster)) == stops
 
 
 def test_a_node_that_takes_no_work_gives_no_room_even_if_some_of_it_is_held() -> None:

@@ -13,7 +13,6 @@ from aiops.backends.kubernetes.records import (
     AutoscalerRecord,
     JobRecord,
     NodeRecord,
-    Owner,
     PodRecord,
     PriorityRecord,
     ScalableRecord,
@@ -121,7 +120,8 @@ def _jobs(
         rank = pods[0].priority if pods else priorities.get(row.priority_class, 0)
         job = runs.batch(row, pods, rank, now)
         out.append(_as_queued(settings, job, queued[row.uid]) if row.uid in queued and row.queue else job)
-    out.extend(runs.foreign(records.pods))
+    scaled = (row.meta for rows in records.scalables.values() for row in rows if "target" in row.meta.marks)
+    out.extend(runs.foreign(records.pods, {f"{meta.namespace}/{meta.name}" for meta in scaled}))
     # A pod outlives its node's object for a while: work on a node that is gone is on no node of this picture.
     return tuple(
         job if known.issuperset(job.nodes) else replace(job, nodes=tuple(name for name in job.nodes if name in known))
@@ -184,13 +184,8 @@ def _placed(pods: Iterable[PodRecord], known: frozenset[str]) -> dict[str, tuple
     rows: dict[str, set[str]] = {}
     for pod in pods:
         if pod.owner is not None and pod.live and pod.node in known:
-            rows.setdefault(_workload(pod, pod.owner), set()).add(pod.node)
+            rows.setdefault(runs.workload(pod, pod.owner), set()).add(pod.node)
     return {name: tuple(sorted(found)) for name, found in rows.items()}
-
-
-def _workload(pod: PodRecord, owner: Owner) -> str:
-    """A ReplicaSet is named after its Deployment, with a hash behind the last dash."""
-    return f"{pod.meta.namespace}/{owner.name.rpartition('-')[0] if owner.kind == 'ReplicaSet' else owner.name}"
 
 
 def _starts(pods: Iterable[PodRecord]) -> dict[str, tuple[float, ...]]:
@@ -198,5 +193,5 @@ def _starts(pods: Iterable[PodRecord]) -> dict[str, tuple[float, ...]]:
     rows: dict[str, list[tuple[float, float]]] = {}
     for pod in pods:
         if pod.owner is not None and pod.ready_at is not None and pod.owner.kind != "Job":
-            rows.setdefault(_workload(pod, pod.owner), []).append((pod.ready_at, max(0.0, pod.ready_at - pod.meta.created)))
+            rows.setdefault(runs.workload(pod, pod.owner), []).append((pod.ready_at, max(0.0, pod.ready_at - pod.meta.created)))
     return {name: tuple(seconds for _, seconds in sorted(found)[-_SAMPLES:]) for name, found in rows.items()}

@@ -6,18 +6,23 @@ batch Job are jobs too, seen but never touched: aiops does not know how their co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from aiops import codec
 from aiops.backends.kubernetes.quantity import timestamp
-from aiops.backends.kubernetes.records import JobRecord, PodRecord
+from aiops.backends.kubernetes.records import JobRecord, Owner, PodRecord
 from aiops.model import Checkpoint, Job, JobState
 
 _SERVED = frozenset({"ReplicaSet", "StatefulSet", "DaemonSet", "Deployment", "LeaderWorkerSet", "Node"})
 """Controllers of services and of node agents: their pods are no jobs."""
+
+
+_REPLICATED = frozenset({"ReplicaSet", "StatefulSet"})
+"""Of these, those whose replicas may hold GPUs; the pods of a LeaderWorkerSet are in StatefulSets."""
+_LEADER_WORKER_SET = "leaderworkerset.sigs.k8s.io/name"
 
 
 def run_id(uid: str, pods: Iterable[PodRecord]) -> str:
@@ -93,12 +98,15 @@ def _cut_off(job: JobRecord) -> str:
     return "suspended in the middle of a move, which the leading daemon ends; a resume starts it where it fits"
 
 
-def foreign(pods: Iterable[PodRecord]) -> tuple[Job, ...]:
-    """GPU work of other controllers, and bare pods: seen, counted, protected."""
+def foreign(pods: Iterable[PodRecord], shown: Container[str] = ()) -> tuple[Job, ...]:
+    """GPU work of other controllers, and bare pods: seen, counted, protected; and the placed replicas of workloads that are
+    not among the services (`shown`): who takes their GPUs for free, stops others in vain.
+    """
     groups: dict[tuple[str, str, str, str], list[PodRecord]] = {}
     for pod in pods:
         owner = pod.owner
-        if pod.live and pod.ask.gpus and (owner is None or owner.kind not in _SERVED | {"Job"}):
+        aside = owner is not None and owner.kind in _REPLICATED and pod.node and workload(pod, owner) not in shown
+        if pod.live and pod.ask.gpus and (aside or owner is None or owner.kind not in _SERVED | {"Job"}):
             kind, name, uid = (owner.kind, owner.name, owner.uid) if owner else ("Pod", pod.meta.name, pod.uid)
             groups.setdefault((pod.meta.namespace, kind.lower(), name, uid), []).append(pod)
     return tuple(_foreign(key, tuple(rows)) for key, rows in sorted(groups.items()))
@@ -106,15 +114,22 @@ def foreign(pods: Iterable[PodRecord]) -> tuple[Job, ...]:
 
 def _foreign(key: tuple[str, str, str, str], pods: tuple[PodRecord, ...]) -> Job:
     namespace, kind, name, uid = key
+    replicated = kind in {name.lower() for name in _REPLICATED}  # a drain may move it: its controller makes another
     placed, running = all(pod.node for pod in pods), all(pod.phase == "Running" for pod in pods)
     return Job(
         id=f"{namespace}/{kind}/{name}", run_id=run_id(uid, pods), name=name, queue=namespace,
         state=JobState.RUNNING if running else JobState.STARTING if placed else JobState.QUEUED,
         gpus=sum(pod.ask.gpus for pod in pods), submitted_at=min(pod.meta.created for pod in pods), tenant=namespace,
-        priority=max(pod.priority for pod in pods), nodes=_nodes(pods), protected=True,
+        priority=max(pod.priority for pod in pods), nodes=_nodes(pods), protected=not replicated,
         started_at=max(pod.ready_at or pod.meta.created for pod in pods) if running else None,
         reason=f"owned by a {kind}: seen, never touched",
     )  # fmt: skip
+
+
+def workload(pod: PodRecord, owner: Owner) -> str:
+    """Namespace and name of what a pod is a replica of; a ReplicaSet is named after its Deployment, with a hash behind."""
+    name = owner.name.rpartition("-")[0] if owner.kind == "ReplicaSet" else owner.name
+    return f"{pod.meta.namespace}/{pod.meta.labels.get(_LEADER_WORKER_SET, name)}"
 
 
 def _nodes(pods: Iterable[PodRecord]) -> tuple[str, ...]:

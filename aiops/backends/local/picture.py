@@ -49,6 +49,7 @@ def _service(name: str, spec: ServiceSpec, state: State, pool: str) -> Service:
         reason=_reason(record, units),
         latency=SeriesKey.of("service_request_seconds", service=name) if spec.metrics else None,
         slo_s=spec.slo,
+        nodes=tuple(sorted({node for unit in units for node in unit.nodes})),
     )
 
 

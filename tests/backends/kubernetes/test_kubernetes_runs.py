@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from kubernetes_stage import KubernetesStage, budget, job, node
+from kubernetes_stage import KubernetesStage, budget, deployment, job, node
 
 from aiops.action import Drain, Effect, Outcome, Preempt, RequestCheckpoint, Resume
 from aiops.model import Job, JobState, NodeState
@@ -160,6 +160,20 @@ def test_work_of_other_controllers_is_seen_and_protected(stage: KubernetesStage)
     found = next(row for row in seen.jobs if row.name == "llm")
     assert stage.backend.apply(admit(preempt(found)), stage.now()).outcome is Outcome.STALE
     assert not [row for row in stage.server.log if "eviction" in row.path]
+
+
+def test_gpus_of_a_deployment_that_nobody_opted_in_are_seen_as_taken(stage: KubernetesStage) -> None:
+    """Else a run is stopped for room that is not there, again and again; a drain may still move it."""
+    body = deployment("notebook", replicas=2)
+    del body["metadata"]["annotations"]
+    body["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "3"
+    stage.server.create("deployments", body)
+    seen = stage.until(lambda c: any(row.gpus == 6 and row.state is JobState.RUNNING for row in c.jobs))
+    (found,) = (row for row in seen.jobs if row.id.startswith("default/replicaset/notebook-"))
+    assert found.nodes and not found.protected
+    assert [row.name for row in seen.services] == ["default/deployments/web"]
+    assert not any("web" in row.id for row in seen.jobs), "what is a service is no job"
+    assert stage.backend.apply(admit(preempt(found)), stage.now()).outcome is Outcome.STALE
 
 
 def test_a_drain_moves_services_and_asks_jobs(stage: KubernetesStage) -> None:

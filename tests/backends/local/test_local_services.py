@@ -268,3 +268,10 @@ def test_the_load_series_is_the_declared_one(make: Make) -> None:
         SeriesKey.of("service_requests_per_second", service="a"),
         SeriesKey.of("queue_depth", queue="b", shard="0"),
     ]
+
+
+def test_the_nodes_of_replicas_are_told(make: Make) -> None:
+    """What they have is not free: nobody is stopped for it in vain."""
+    stage = make(services={"web": service(replicas=1)})
+    seen = stage.until(settled)
+    assert seen.services[0].nodes == tuple(node.name for node in seen.nodes)
