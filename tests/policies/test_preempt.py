@@ -220,6 +220,49 @@ def test_the_choice_is_the_brute_forced_optimum(sizes: list[tuple[int, int, int]
         assert sum(v.lost_gpu_s for v in chosen) == pytest.approx(min(costs))
 
 
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 8), st.integers(0, 64), st.integers(0, 500)), min_size=1, max_size=7
+    ),
+    need=st.tuples(st.sampled_from([1, 4, 8, 16]), st.sampled_from([0, 16, 64, 100])),
+    search=st.sampled_from([1, 5_000]),
+)
+@settings(max_examples=200, deadline=None)
+def test_with_cores_too_the_choice_starts_the_job_and_is_the_optimum(
+    sizes: list[tuple[int, int, int, int]], need: tuple[int, int], search: int
+) -> None:
+    """Counted anew here, node by node: GPUs and cores, on one node of eight or on both whole."""
+    room, cores, jobs = [8, 8], [64, 64], []
+    for i, (node, gpus, asked, ago) in enumerate(sizes):
+        if gpus <= room[node] and asked <= cores[node]:
+            room[node], cores[node] = room[node] - gpus, cores[node] - asked
+            jobs.append(running(f"j{i}", node, gpus, float(ago), cpu_cores=float(asked)))
+    waiting = replace(WAITING, gpus=need[0], cpu_cores=float(need[1]))
+    nodes = tuple(replace(node, cpu_cores=64.0) for node in NODES[:2])
+    cluster = Cluster(at=NOW, backend="b", nodes=nodes, jobs=(waiting, *jobs))
+
+    def starts(gone: set[str]) -> bool:
+        left = [[one for one in jobs if one.id not in gone and one.nodes == (f"n{i}",)] for i in range(2)]
+        gpus = [8 - sum(one.gpus for one in here) for here in left]
+        free = [64 - sum(one.cpu_cores for one in here) for here in left]
+        if need[0] <= 8:
+            return any(gpus[i] >= need[0] and free[i] >= need[1] for i in range(2))
+        return gpus == [8, 8] and all(2 * one >= need[1] for one in free)
+
+    if starts(set()):
+        return
+    victims = PreemptPolicy().victims(Snapshot(id="", now=NOW, epoch=1, cluster=cluster), waiting)
+    ways = chain.from_iterable(combinations(victims, k) for k in range(1, len(victims) + 1))
+    costs = [sum(v.lost_gpu_s for v in some) for some in ways if starts({v.name for v in some})]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("policies.victims.SEARCH", search)
+        chosen = cheapest(waiting, victims, free_gpus(cluster), cluster)
+    assert (chosen is None) == (not costs)
+    if chosen is not None:
+        assert starts({v.name for v in chosen})
+        assert search == 1 or sum(v.lost_gpu_s for v in chosen) == pytest.approx(min(costs))
+
+
 def test_where_the_search_ends_the_greedy_choice_still_suffices_and_spares_whom_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policies.victims.SEARCH", 1)
     assert sorted(stopped(seen(*FULL, waiting=replace(WAITING, gpus=16)))) == ["a", "b"]

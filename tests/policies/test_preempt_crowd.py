@@ -27,7 +27,8 @@ def job(i: int, chance: random.Random, nodes: list[str]) -> Job:
         nodes=() if waits else tuple(chance.sample(nodes, chance.choice([1, 1, 2]))),
         started_at=None if waits else NOW - chance.choice([60.0, 700.0, 9000.0]),
         checkpoint=None if waits or chance.random() < 0.3 else proof, gang=chance.choice(["", "", "", f"g{i % 5}"]),
-        gpu_type=chance.choice(["", "A", "B"]), evictions=(NOW - 9.0,) * chance.choice([0, 0, 3]),
+        gpu_type=chance.choice(["", "A", "B"]), cpu_cores=chance.choice([0.0, 0.0, 8.0, 40.0]),
+        evictions=(NOW - 9.0,) * chance.choice([0, 0, 3]),
     )  # fmt: skip
 
 
@@ -36,7 +37,8 @@ def snapshot(seed: int) -> Snapshot:
     chance = random.Random(seed)
     nodes = tuple(
         Node(
-            name=f"n{i}", uid=f"u{i}", pool="p", state=chance.choice([NodeState.READY] * 5 + [NodeState.CORDONED]),
+            name=f"n{i}", uid=f"u{i}", pool="p", cpu_cores=chance.choice([0.0, 64.0]),
+            state=chance.choice([NodeState.READY] * 5 + [NodeState.CORDONED]),
             gpus=tuple(Gpu(uuid=f"{i}/{k}", index=k, model="AB"[i % 2], healthy=chance.random() < 0.97) for k in range(8)),
         )
         for i in range(2 + seed % 9)

@@ -138,6 +138,8 @@ def test_nothing_is_lent_where_cores_or_memory_are_lacking(effort_s: float) -> N
     by_memory = [queued(f"a{i}", 4, memory_bytes=300e9) for i in (3, 4, 5)]
     full = [replace(one, memory_bytes=512e9) for one in FULL_A]
     assert len(lent(seen(*full, *by_memory, nodes=CORES), effort_s=effort_s)) == 2
+    greedy = queued("a3", 8, cpu_cores=1e3, memory_bytes=1e15)
+    assert lent(seen(*FULL_A, greedy), effort_s=effort_s) == [("a3", "b", ("n2",))], "what nobody tells refuses nobody"
     wide = queued("a3", 16, cpu_cores=129.0)
     assert lent(seen(*full, wide, nodes=CORES), effort_s=effort_s) == [], "nor on whole nodes"
 
