@@ -57,17 +57,19 @@ class Reclaim:
         if not any(job.lender for job in cluster.jobs):
             return
         borrowers, gone = self.borrowers(snapshot), list[Job]()
-        floor = Floor.of(cluster, free_gpus(cluster))
+        floor, others = Floor.of(cluster, free_gpus(cluster)), snapshot
         for job in entitled(cluster, Shares.of(cluster)):
             if (nodes := floor.place(job)) is not None:
                 floor.take(job, nodes)  # the cluster starts it by itself
                 continue
-            coming = replace(floor, free=with_leaving(floor.free, job, snapshot))
+            coming = replace(floor, free=with_leaving(floor.free, job, others))
+            held = tuple(one for one in others.reservations if one.owner != job.id)
+            others = replace(others, reservations=held)  # what is held for it is on the floor as its own from here on
             if (nodes := coming.place(job)) is not None:
                 floor.take(job, nodes)
                 yield f"{job.id}: starts once those that are stopping have left"
                 continue
-            chosen = cheapest(job, borrowers, coming.free, cluster)
+            chosen = cheapest(job, borrowers, coming.free, cluster, coming.left)
             if chosen is None:
                 yield from self._stuck(snapshot, job, coming, gone)
                 continue
@@ -83,7 +85,8 @@ class Reclaim:
     def _stuck(self, snapshot: Snapshot, job: Job, coming: Floor, gone: Sequence[Job]) -> Iterator[Decision | str]:
         """Who has not answered for long is asked again; for people, who is in the way. What nobody lent is not my matter."""
         lent = [one for one in snapshot.cluster.jobs if one.lender and one.state in STAYING and one not in gone]
-        if not lent or not Room.of(job, coming.free, snapshot.cluster).after([Victim(tuple(lent), 0.0)]).enough():
+        room = Room.of(job, coming.free, snapshot.cluster, coming.left)
+        if not lent or not room.after([Victim(tuple(lent), 0.0)]).enough():
             return
         told = (
             f"{job.id}: entitled, but {', '.join(one.id for one in lent)} in its way cannot be stopped: no checkpoint is proven"

@@ -7,7 +7,7 @@ import pytest
 
 from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
 from aiops.errors import ConfigError
-from aiops.model import Checkpoint, Cluster, Gpu, Job, JobState, Node, NodeState, Queue
+from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Queue, Reservation
 from aiops.snapshot import Snapshot
 from policies.reclaim import Reclaim
 
@@ -136,6 +136,19 @@ def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() 
     assert sorted(one.job for one in both) == ["s0", "s1"]
 
 
+@pytest.mark.parametrize("first", ["b2", "b3"])
+def test_what_one_is_leaving_serves_two_owners_and_nobody_else_goes_for_the_second(first: str) -> None:
+    """a2 frees eight and four are held for b2: the other four are b3's."""
+    leaving, other = running("a2", 1, lender="b", state=JobState.STOPPING), running("a3", 2, lender="b")
+    owners = [replace(OWNER, id=id, run_id=id, gpus=4, priority=int(id == first)) for id in ("b2", "b3")]
+    held = Reservation(
+        name="reclaim-b2", owner="b2", state=HoldState.HELD, fence=1, created_at=NOW - 10.0, expires_at=NOW + 20.0,
+        hard_cap_at=NOW + 890.0, nodes=("n1",), gpus=4,
+    )  # fmt: skip
+    snapshot = replace(seen(FULL[0], leaving, other, *owners), reservations=(held,))
+    assert [one for one in answers(snapshot) if not isinstance(one, str)] == []
+
+
 def test_a_borrower_half_on_a_node_that_takes_no_work_is_stopped_like_any_other() -> None:
     """Together with what one is leaving it makes room; its other node is nobody's floor."""
     nodes = (*NODES[:2], replace(NODES[2], state=NodeState.CORDONED))
@@ -187,6 +200,14 @@ def test_two_owners_need_the_cores_of_two_borrowers() -> None:
     cluster = Cluster(at=NOW, backend="b", nodes=ROOMY[1:], jobs=(*jobs, *owners), queues=QUEUES)
     found = answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",)))
     assert sorted(one.job for one in found) == ["a1", "a2"]
+
+
+def test_cores_that_one_owner_is_about_to_take_are_not_there_for_the_next() -> None:
+    """b2 starts on the free GPUs of n1 and takes its cores: to stop a2 there would not start b3."""
+    lent = running("a2", 1, 4, lender="b")
+    owners = [replace(OWNER, id=f"b{i}", run_id=f"b{i}", gpus=4, cpu_cores=40.0, priority=-i) for i in (2, 3)]
+    cluster = Cluster(at=NOW, backend="b", nodes=(ROOMY[1],), jobs=(lent, *owners), queues=QUEUES)
+    assert answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",))) == []
 
 
 def test_wrong_settings_are_refused_by_their_path() -> None:
