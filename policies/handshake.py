@@ -104,7 +104,7 @@ def steps(snapshot: Snapshot, case: Case, terms: Terms) -> Iterator[Decision]:
     now, jobs = snapshot.now, case.jobs
     hold = f"{case.policy}-{case.waiting.id}"
     held = any(r.name == hold and r.state in (HoldState.HELD, HoldState.ACTIVE) for r in snapshot.reservations)
-    binds = "hold_capacity" in snapshot.supports
+    binds = "hold_capacity" in snapshot.supports and any(job.gpus for job in jobs)  # of no GPUs nothing could be held
     ready = all(proven(job, now, terms) for job in jobs)
     actions = requests(jobs, now, terms)
     if ready:

@@ -157,13 +157,21 @@ def cheapest(
         cost, chosen = heapq.heappop(heap)
         picked = [ranked[i] for i in chosen]
         if _suffices(room, picked, one_node, whole):
-            return tuple(picked)
+            return _without_needless(room, picked, one_node, whole)
         following = chosen[-1] + 1
         if following < len(ranked):
             more = ranked[following].lost_gpu_s
             heapq.heappush(heap, (cost + more, (*chosen, following)))
             heapq.heappush(heap, (cost - picked[-1].lost_gpu_s + more, (*chosen[:-1], following)))
     return _greedy(ranked, room)
+
+
+def _without_needless(room: Room, picked: list[Victim], one_node: bool, whole: int) -> tuple[Victim, ...]:
+    """Who costs nothing may be in the cheapest set for nothing."""
+    for victim in tuple(picked):
+        rest = [one for one in picked if one is not victim]
+        picked = rest if rest and _suffices(room, rest, one_node, whole) else picked
+    return tuple(picked)
 
 
 def _suffices(room: Room, picked: Sequence[Victim], one_node: bool, whole: int) -> bool:

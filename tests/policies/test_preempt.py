@@ -100,6 +100,25 @@ def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped()
     assert answers(seen(a, asked, c)) == []
 
 
+def test_who_costs_nothing_is_not_stopped_for_nothing() -> None:
+    """A job without GPUs loses no GPU-seconds; that is no reason to stop it beside the one who makes room."""
+    free_of_cost = running("cpu", 2, 0)
+    assert stopped(seen(*FULL, free_of_cost)) == ["b"]
+    two = seen(*FULL, free_of_cost, running("cpu2", 1, 0), waiting=replace(WAITING, gpus=16))
+    assert sorted(stopped(two)) == ["a", "b"]
+
+
+def test_a_job_without_gpus_that_holds_the_cores_goes_and_nothing_is_held_of_what_it_has_not() -> None:
+    """A hold of no GPUs would be refused, and with it the whole plan, in every cycle."""
+    hog = running("hog", 0, 0, cpu_cores=60.0)
+    snapshot = seen(hog, waiting=replace(WAITING, gpus=4, cpu_cores=32.0), supports=("preempt", "hold_capacity"))
+    cluster = replace(snapshot.cluster, nodes=(replace(NODES[0], cpu_cores=64.0),))
+    acting = replace(snapshot, cluster=cluster, due=("preempt",), modes={"preempt": Mode.ACT})
+    (admission,) = decide(acting, {"preempt": PreemptPolicy()}).admissions
+    assert isinstance(admission.decision.action, Preempt)
+    assert (admission.decision.action.job, admission.denied) == ("hog", None)
+
+
 def test_nobody_is_stopped_in_vain_where_cores_would_still_be_lacking() -> None:
     """GPUs alone start nothing; a job on the node that may not go keeps the cores (policy.md 20)."""
     nodes = tuple(replace(node, cpu_cores=64.0) for node in NODES)
