@@ -103,6 +103,6 @@ class Index:
     def protected(self) -> frozenset[str]:
         """Names of everything that the cluster itself calls protected."""
         cluster = self.snapshot.cluster
-        names = {name for job in cluster.jobs if job.protected for name in (job.id, job.name)}
+        names = {job.id for job in cluster.jobs if job.protected}  # its name may be that of a hundred others
         names |= {node.name for node in cluster.nodes if node.protected}
         return frozenset(names | {service.name for service in cluster.services if service.protected})

@@ -46,4 +46,4 @@ def test_lookups_are_what_a_walk_finds() -> None:
         assert index.present == {"p": len(cluster.nodes)}
         assert index.well.get("p", 0) == sum(n.state is not NodeState.DOWN for n in cluster.nodes)
         assert all(index.jobs[job.id] == job for job in cluster.jobs)
-        assert index.protected == {"j5", "job5", "vault"}
+        assert index.protected == {"j5", "vault"}

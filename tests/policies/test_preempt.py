@@ -92,6 +92,15 @@ def test_who_would_be_refused_is_not_chosen(limits: dict[str, Any], victim: str)
     assert isinstance(done, Preempt) and done.job == victim
 
 
+def test_a_protected_job_protects_nobody_else_of_its_name() -> None:
+    """Half of a cluster's jobs are called `train`: one of them that the site protects must not protect them all."""
+    jobs = (replace(FULL[0], name="train", protected=True), replace(FULL[1], name="train"), replace(FULL[2], name="train"))
+    acting = replace(seen(*jobs), due=("preempt",), modes={"preempt": Mode.ACT})
+    (admission,) = decide(acting, {"preempt": PreemptPolicy()}).admissions
+    assert isinstance(admission.decision.action, Preempt)
+    assert (admission.decision.action.job, admission.denied) == ("b", None)
+
+
 def test_without_a_fresh_proof_a_checkpoint_is_asked_for_and_nobody_is_stopped() -> None:
     a, b, c = FULL
     old = replace(b, checkpoint=replace(b.checkpoint, read_at=NOW - 60.0))  # type: ignore[type-var]
