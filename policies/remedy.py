@@ -85,7 +85,8 @@ class Remedy:
         """First what is to be put back, then one try per trouble, surest first."""
         tried, looked = self._tried(snapshot), self._looked(snapshot)
         now = troubles(snapshot.cluster, snapshot.findings, self.rule.confidence) if looked else ()
-        for one in {_lever(one.action): one for one in tried}.values():
+        in_force = (one for one in tried if remedies.undone(one.action, snapshot.cluster) is not None)
+        for one in {_lever(one.action): one for one in in_force}.values():
             yield from self._put_back(snapshot, one, frozenset(trouble.name for trouble in now) if looked else None)
         if not looked:
             yield "no fresh diagnosis: nothing is tried, and no trouble counts as gone"

@@ -146,7 +146,7 @@ class Repair:
     def _take_out(self, snapshot: Snapshot, node: Node, fault: Fault, taken: dict[str, int]) -> Decision | str:
         if snapshot.now - fault.since < self.rule.patience_s:
             return f"{node.name}: {fault.told} for {snapshot.now - fault.since:.0f} s; {self.rule.patience_s:.0f} s are waited"
-        members = [one for one in snapshot.cluster.nodes if one.pool == node.pool]
+        members = [one for one in snapshot.cluster.nodes if one.pool == node.pool and one.state is not NodeState.OFF]
         out = sum(one.state is not NodeState.READY for one in members) + taken.get(node.pool, 0)
         most = max(1, int(self.rule.out_ratio * len(members)))
         if out >= most:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiops.model import Cluster, HoldState, Job, JobState, NodeState, Reservation
 from aiops.snapshot import Snapshot
-from policies.cores import Left, add, carries, unused
+from policies.cores import STAYING, Left, add, carries, unused
 
 SEARCH = 5_000  # cheapest sets looked at before the greedy choice: 12 candidates exhaustively, 0.1 s
 
@@ -68,8 +68,13 @@ def unheld(snapshot: Snapshot) -> dict[str, float]:
 
 
 def begun(snapshot: Snapshot) -> list[Reservation]:
-    """Live reservations that take capacity now: at once, or since the time that they were made for."""
-    live = (one for one in snapshot.reservations if one.state in (HoldState.HELD, HoldState.ACTIVE))
+    """Live reservations that take capacity now: at once, or since the time that they were made for.
+
+    What a job that runs has is not held for it a second time.
+    """
+    there = {job.id for job in snapshot.cluster.jobs if job.state in STAYING}
+    mine = (one for one in snapshot.reservations if one.owner.removeprefix("job/") not in there)
+    live = (one for one in mine if one.state in (HoldState.HELD, HoldState.ACTIVE))
     return [one for one in live if one.starts_at is None or one.starts_at <= snapshot.now]
 
 

@@ -162,6 +162,21 @@ def test_nobody_is_moved_for_a_job_that_capacity_is_held_for() -> None:
     assert answers(seen(*jobs, reservations=(held,))) == []
 
 
+def test_what_is_held_for_a_job_that_runs_already_is_not_held_twice() -> None:
+    """b2 started in its hold a moment ago: the other half of n1 is free, and a3 starts there without anybody being moved."""
+    jobs = (
+        running("a1", "n0", 4, protected=True), running("a2", "n0", 2), running("b2", "n1", 4, "b"),
+        running("a0", "n2", 6, protected=True), queued("a3", 4, waited=3000.0),
+    )  # fmt: skip
+    held = Reservation(
+        name="reclaim-b2", owner="b2", state=HoldState.HELD, fence=1, created_at=NOW, expires_at=NOW + 30.0,
+        hard_cap_at=NOW + 900.0, nodes=("n1",), gpus=4,
+    )  # fmt: skip
+    assert answers(seen(*jobs, nodes=NODES[:3], reservations=(held,))) == []
+    waits = tuple(replace(one, state=JobState.STOPPING) if one.id == "b2" else one for one in jobs)
+    assert answers(seen(*waits, nodes=NODES[:3], reservations=(held,))) != [], "as long as it does not, it is"
+
+
 def test_nothing_is_lent_where_a_service_has_the_gpus() -> None:
     web = Service(
         name="web", uid="u", version="1", pool="p", replicas=2, ready=2, min_replicas=1, max_replicas=4,

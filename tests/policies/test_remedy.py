@@ -254,6 +254,14 @@ def test_a_cap_is_as_old_as_the_last_time_it_was_set() -> None:
     assert asks(seen(link=CAPPED, history=history)) == []
 
 
+def test_a_cap_under_a_cap_goes_back_too() -> None:
+    """The tighter one was put back; the one before it is in force again, and must not stay for ever."""
+    link = replace(DISK, shares=(Share(owner="job/hog", cap_bytes_per_s=400.0),))
+    first, second = replace(CAP, bytes_per_s=400.0), replace(CAP, was=400.0)
+    history = (done(first, Cause.IO_STALL, ago=9000.0), done(second, Cause.IO_STALL, ago=5000.0, id="b"))
+    assert asks(seen(link=link, history=history)) == [LimitBandwidth(link="disk", owner="job/hog", bytes_per_s=None, was=400.0)]
+
+
 def test_two_who_slow_each_other_down_are_not_both_capped() -> None:
     """Whoever is capped is slow because of that: to cap the other in return would leave half the link to nobody."""
     twins = (TRAIN, job("hog", priority=5))

@@ -152,6 +152,14 @@ def test_no_more_than_a_tenth_of_a_pool_goes_and_hard_faults_go_first() -> None:
     assert "2 of 20 nodes of p are out already" in notes(snapshot)
 
 
+def test_nodes_that_are_switched_off_are_not_out_of_order() -> None:
+    """Else no fault would ever be acted upon in a pool that saves power."""
+    nodes = tuple(node(i, NodeState.OFF if i >= 10 else NodeState.READY) for i in range(20))
+    assert [one.node for one in asks(seen(nodes, fault()))] == ["n0"]
+    two = seen(nodes, fault(), fault("gpu:g10"))
+    assert [one.node for one in asks(two)] == ["n0"], "and a tenth is one of those that are on"
+
+
 def test_one_node_of_a_small_pool_may_go() -> None:
     assert [one.node for one in asks(seen(pool(size=3), fault()))] == ["n0"]
 
