@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops.action import Admission, Cordon, Decision, Drain, Entry, EntryState, Uncordon
+from aiops.demand import sampled
 from aiops.errors import ConfigError
 from aiops.model import Cause, Cluster, Finding, Gpu, Job, JobState, Node, NodeState, Series, SeriesKey
 from aiops.snapshot import Snapshot, query_id
+from aiops.store.memory import MemoryStore
 from policies.repair import MARK, Repair
 
 NOW = 1e9
@@ -120,6 +122,23 @@ def test_a_lost_gpu_is_evidence_by_itself_once_it_has_lasted(ages: tuple[float, 
     snapshot = hidden(*ages)
     assert [one.kind for one in asks(snapshot)] == (["cordon"] if out else [])
     assert out or "lost g00 for" in notes(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("lost_for_s", "since_s"),
+    [pytest.param(60.0, None, id="a restart"), pytest.param(300.0, 120.0, id="a loss")],
+)
+def test_as_the_daemon_keeps_its_looks(lost_for_s: float, since_s: float | None) -> None:
+    """Cycle by cycle, every 10 s: decided on what the cycles before it kept."""
+    store, cordoned = MemoryStore(), None
+    for second in np.arange(0.0, 400.0, 10.0):
+        now = NOW + float(second)
+        world = Cluster(at=now, backend="b", nodes=pool(LOST if 50.0 <= second < 50.0 + lost_for_s else node(0)))
+        found = {query_id(need.query): store.read(need.query, now) for need in POLICY.needs(world)}
+        snapshot = Snapshot(id="c", now=now, epoch=1, cluster=world, series=found)
+        cordoned = second - 50.0 if cordoned is None and asks(snapshot) else cordoned
+        store.append(sampled(world, store))
+    assert cordoned == since_s
 
 
 def test_a_fault_that_was_found_does_not_wait_for_the_inventory() -> None:
