@@ -12,12 +12,15 @@ Budgets, cooldowns and the proof itself are checked again by `admit` and by the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar
 
-from aiops.action import Decision
+from aiops.action import Decision, OrderKind, Preempt
+from aiops.decide.limits import Limits
+from aiops.decide.request import plan_hash
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
 from policies.cores import STAYING
@@ -57,7 +60,7 @@ class PreemptPolicy:
         return ()
 
     def decide(self, snapshot: Snapshot) -> Iterable[Decision | str]:
-        """Decisions for the first waiting job that can be helped; a note for each that cannot."""
+        """Decisions for the first waiting job that can be helped, and the next while that waits for people; else notes."""
         waiting = [job for job in snapshot.cluster.jobs if job.state is JobState.QUEUED and job.gpus > 0]
         if not waiting:
             return
@@ -75,8 +78,12 @@ class PreemptPolicy:
             if chosen is None:
                 yield f"{job.id}: would not fit whoever may be stopped; nobody is"
                 continue
-            yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
-            return
+            wishes = list(steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule))
+            yield from wishes
+            if not awaits_people(snapshot, wishes):
+                return
+            stoppable = [victim for victim in stoppable if victim not in chosen]
+            by_priority.clear()
 
     def victims(self, snapshot: Snapshot, waiting: Job) -> list[Victim]:
         """Who may be stopped for `waiting`, by name; priority and guarantees are hard, cost only orders within them."""
@@ -104,6 +111,15 @@ class PreemptPolicy:
         often = sum(now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
         able = job.state is JobState.RUNNING and (job.preemptible or job.checkpoint is not None)
         return able and not (job.protected or young or often or silent(job, now, self.rule))
+
+
+def awaits_people(snapshot: Snapshot, wishes: Iterable[Decision]) -> bool:
+    """Whether a plan stops a run so large that people must approve it, and they have not: it may never be carried out."""
+    limits = Limits.from_settings(snapshot.limits, "snapshot")
+    said = {(order.target, order.by) for order in snapshot.orders if order.kind is OrderKind.APPROVE}
+    people = Counter(plan for plan, _ in said)
+    stops = (one.action for one in wishes if isinstance(one.action, Preempt))
+    return any(stop.gpus >= limits.approve_gpus and people[plan_hash(stop)] < limits.approvers for stop in stops)
 
 
 def _why(waiting: Job, chosen: Sequence[Victim]) -> str:

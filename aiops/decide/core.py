@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from aiops.action import Admission, Decision, EntryState, Rollback
+from aiops.action import Admission, Decision, EntryState, OrderKind, Rollback
 from aiops.decide.admit import admit
 from aiops.decide.budgets import tripped_at
 from aiops.decide.holds import book, pass_time
@@ -66,11 +66,16 @@ def after(snapshot: Snapshot, transitions: tuple[Transition, ...]) -> Snapshot:
 
 
 def marked(snapshot: Snapshot, limits: Limits) -> Snapshot:
-    """The snapshot with all that is protected marked so, by whatever name: policies plan around what would be refused."""
+    """The snapshot with all that is protected marked so, by whatever name: policies plan around what would be refused.
+
+    A job that an operator paused is left alone as if it were.
+    """
+    paused = {order.target.removeprefix("job/") for order in snapshot.orders if order.kind is OrderKind.PAUSE}
     names, cluster = Index(snapshot).protected | set(limits.protected), snapshot.cluster
-    if not names:
+    if not names and not paused:
         return snapshot
-    jobs = (one if names.isdisjoint((one.id, one.name, one.tenant, *one.nodes)) else mark(one) for one in cluster.jobs)
+    free = (names.isdisjoint((one.id, one.name, one.tenant, *one.nodes)) and one.id not in paused for one in cluster.jobs)
+    jobs = (one if left else mark(one) for one, left in zip(cluster.jobs, free, strict=True))
     nodes = (mark(one) if one.name in names else one for one in cluster.nodes)
     services = (mark(one) if one.name in names else one for one in cluster.services)
     return replace(snapshot, cluster=replace(cluster, jobs=tuple(jobs), nodes=tuple(nodes), services=tuple(services)))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops.action import Decision, HoldCapacity, Mode, Preempt, RequestCheckpoint
+from aiops.action import Decision, Deny, HoldCapacity, Mode, Order, OrderKind, Preempt, RequestCheckpoint
 from aiops.decide.core import decide
+from aiops.decide.request import plan_hash
 from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation, SeriesKey, Service
 from aiops.snapshot import Snapshot
@@ -90,6 +91,37 @@ def test_who_would_be_refused_is_not_chosen(limits: dict[str, Any], victim: str)
     decided = decide(snapshot, {"preempt": PreemptPolicy()})
     (done,) = (one.decision.action for one in decided.admissions if one.permitted)
     assert isinstance(done, Preempt) and done.job == victim
+
+
+def test_whom_an_operator_paused_is_not_chosen() -> None:
+    """Else the plan is refused as long as the pause lasts, and nobody makes room."""
+    pause = Order(id="1", at=NOW, by="ann", kind=OrderKind.PAUSE, target="job/b")
+    acting = replace(seen(*FULL), due=("preempt",), modes={"preempt": Mode.ACT}, orders=(pause,))
+    (admission,) = decide(acting, {"preempt": PreemptPolicy()}).admissions
+    assert isinstance(admission.decision.action, Preempt)
+    assert (admission.decision.action.job, admission.denied) == ("a", None)
+
+
+def test_a_plan_that_waits_for_people_keeps_nobody_else_waiting() -> None:
+    """The first in line would take 16 GPUs from one, which two people must approve; the next needs what nobody is asked for."""
+    big = running("big", ("n0", "n1"), 16)
+    waiting = replace(WAITING, gpus=16, priority=20)
+    small = replace(WAITING, id="next", run_id="n", submitted_at=NOW - 50.0)
+    snapshot = seen(big, FULL[2], small, waiting=waiting)
+    acting = replace(snapshot, due=("preempt",), modes={"preempt": Mode.ACT}, limits={"approve_gpus": 16})
+    told = [
+        (one.decision.action.job, one.denied)
+        for one in decide(acting, {"preempt": PreemptPolicy()}).admissions
+        if isinstance(one.decision.action, Preempt)
+    ]
+    assert told == [("big", Deny.NEEDS_APPROVAL), ("c", None)]
+    # One of the two is not enough; once both have, it is carried out alone: what it frees is not counted for two
+    plan = plan_hash(next(one for one in answers(snapshot) if isinstance(one, Preempt)))
+    said = tuple(Order(id=by, at=NOW, by=by, kind=OrderKind.APPROVE, target=plan) for by in ("ann", "bob"))
+    assert len(decide(replace(acting, orders=said[:1]), {"preempt": PreemptPolicy()}).admissions) == 2
+    decided = decide(replace(acting, orders=said), {"preempt": PreemptPolicy()})
+    assert [one.decision.action.job for one in decided.admissions if isinstance(one.decision.action, Preempt)] == ["big"]
+    assert all(one.permitted for one in decided.admissions)
 
 
 def test_a_protected_job_protects_nobody_else_of_its_name() -> None:
