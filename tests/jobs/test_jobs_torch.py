@@ -13,17 +13,18 @@ ROOT = Path(__file__).parents[2]
 
 CODE = """
 import time, torch
+from itertools import islice
 from torch.utils.data import DataLoader, Dataset
 from aiops import jobs
 
 class Slow(Dataset):
     def __len__(self):
-        return 40
+        return 60  # more than is taken: a queue that drains at the end says nothing
     def __getitem__(self, index):
         time.sleep(%s)
         return torch.zeros(8)
 
-for batch in jobs.steps(DataLoader(Slow(), batch_size=2, num_workers=2)):
+for batch in islice(jobs.steps(DataLoader(Slow(), batch_size=2, num_workers=2)), 20):
     assert batch.shape == (2, 8)
     time.sleep(%s)
 """
