@@ -83,6 +83,26 @@ class _View:
         before = self.cols - window
         return sums[:, self.cols] - np.where((before >= 0)[None, :], sums[:, np.maximum(before, 0)], 0.0)
 
+    def extremes(self, array: Floats, width: int) -> tuple[Floats, Floats]:
+        """(s, m) the greatest and least known values of the window that ends at each column; NaN where there is none.
+
+        By sliding over the columns in question: all windows laid out would be a day times the moments, 22 GiB by the second.
+        """
+        from scipy.ndimage import maximum_filter1d
+
+        if not len(self.cols):
+            return np.empty((len(array), 0)), np.empty((len(array), 0))
+        first = max(0, int(self.cols.min()) - width + 1)
+        part, at, last = array[:, first : int(self.cols.max()) + 1], self.cols - first, (width - 1) // 2
+        slid = [
+            maximum_filter1d(
+                np.where(np.isnan(part), -np.inf, sign * part), width, axis=1, mode="constant", cval=-np.inf, origin=last
+            )
+            for sign in (1.0, -1.0)
+        ]
+        most, least = (np.where(np.isneginf(one[:, at]), np.nan, one[:, at]) for one in slid)
+        return most, -least
+
     def window(self, array: Floats, width: int, stride: int = 1) -> Floats:
         """(s, m, k) the values at every `stride`-th step back from each column, NaN before the start."""
         where = self.cols[:, None] - np.arange(0, width, stride)[None, :]
@@ -149,8 +169,7 @@ def _spreads(view: _View, scale: Floats) -> list[Floats]:
     step = np.abs(changes(view.values, 1))
     found = [view.mean(step, w) / scale for w in (6, 2 * view.hour, view.day)]
     for width in (view.hour, 4 * view.hour, view.day):
-        window = view.window(view.filled, width)
-        found += [(np.fmax.reduce(window, axis=2) - view.now) / scale, (np.fmin.reduce(window, axis=2) - view.now) / scale]
+        found += [(edge - view.now) / scale for edge in view.extremes(view.filled, width)]
     level = view.mean(np.abs(view.values), view.day) + TINY
     return [
         *found,

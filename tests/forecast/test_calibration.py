@@ -1,5 +1,7 @@
 """Weighing and calibration on records that are written by hand, and the causality of the features."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from aiops.forecast.bands import settle_band
 from aiops.forecast.calibration import Track, cautious, rising, settle, weigh
 from aiops.forecast.experts import BOOST, LAST, SEASON, STATE, rule_bands
-from aiops.forecast.features import describe
+from aiops.forecast.features import _View, describe
 from aiops.forecast.regression import at_quantiles
 
 MOMENTS = 400
@@ -132,6 +134,27 @@ def test_features_and_rules_know_only_the_past(values, column):
         assert mine.tobytes() == other.tobytes()
     rules = [rule_bands(v[None], cols, 3600.0, (1, 3)) for v in (values, values[: column + 1])]
     assert rules[0].tobytes() == rules[1].tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float64, 60, elements=st.floats(-9, 9) | st.just(np.nan)), st.integers(1, 70))
+def test_extremes_are_those_of_the_window_that_ends_at_the_column(values, width):
+    cols = np.array([0, 1, 30, 59])
+    most, least = _View(values[None], cols, 3600.0).extremes(values[None], width)
+    for col, high, low in zip(cols, most[0], least[0], strict=True):
+        known = values[max(0, col - width + 1) : col + 1]
+        known = known[np.isfinite(known)]
+        assert (high, low) == (known.max(), known.min()) if len(known) else np.isnan([high, low]).all()
+
+
+def test_moments_of_a_series_by_the_second_need_no_day_of_memory_each():
+    # Given two days at five seconds, 17,280 points a day, of which every 20th moment is described
+    values, cols = np.random.default_rng(0).normal(100, 5, (1, 2 * 17_280)), np.arange(0, 2 * 17_280, 20)
+    tracemalloc.start()
+    describe(values, cols, (5.0, cols * 5.0), (1,))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6  # a day laid out for each moment takes 240 MB
 
 
 @given(arrays(np.float64, (4, 3), elements=st.floats(-1e6, 1e6)), arrays(np.float64, 5, elements=st.floats(-10, 1e6)))
