@@ -24,6 +24,9 @@ MAX_STEPS = 10_000
 SHORTEST_STEP_S = 1e-3
 """Rows closer than this are forecast from every millisecond on: nearer times are one in floating point."""
 
+MOST = 1e150
+"""The squares of greater values, and the sums of their errors, leave the range of numbers."""
+
 Input = Annotated[Path, typer.Argument(metavar="SERIES", help="Long CSV, .csv.gz or .parquet: time,series,value.")]
 Horizon = Annotated[str, typer.Option(help="How far ahead, such as 30m.")]
 Step = Annotated[str | None, typer.Option(help="Distance of forecast points; by default the usual distance of the rows.")]
@@ -139,6 +142,10 @@ def read_series(path: Path) -> list[Series]:
         Series(key=SeriesKey(str(name)), times=table["time"][a:b], values=table["value"][a:b])
         for name, a, b in zip(names, starts, ends, strict=True)
     ]
+    for one in found:
+        most = float(np.nanmax(np.abs(one.values), initial=0.0))
+        if most > MOST:
+            raise InputError(str(path), 0, f"expected values up to {MOST:g} in size, found {most:g} in series {one.key}")
     silent = [s.key.metric for s in found if not np.isfinite(s.values).any()]
     if len(silent) == len(found):
         raise InputError(str(path), 0, "expected at least one value, found only missing ones")

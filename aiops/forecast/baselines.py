@@ -35,6 +35,7 @@ class LastValue:
         last, age = known(history.values)
         window, until = int(RECENT_S / history.step_s), history.values[: len(history.values) - age]
         most = max(steps, len(until) // 2)  # a level that is `age` steps old has had that much longer to change
+        most = max(1, min(most, len(until) - 1))
         errors = [_changes(until, min(h + age, most), window) for h in range(1, steps + 1)]
         band = last + np.stack([error_quantiles(e, quantiles) for e in errors], axis=1)
         return settle_band(band, history.values)

@@ -57,6 +57,13 @@ def test_what_no_calendar_holds_is_refused(tmp_path, start, words):
         forecast(file(tmp_path / "in.csv", a_series(start=start)), model="last_value", horizon="1d")
 
 
+def test_values_at_the_end_of_the_scale_are_refused_in_one_line(tmp_path):
+    # of two of them neither the difference nor the square is a number: the answer would be infinite
+    rows = a_series() + a_series("b", value=lambda i: 1.7e308 * (-1) ** i)
+    with pytest.raises(UserError, match=r"in.csv: expected values up to 1e\+150 in size, found 1.7e\+308 in series b"):
+        forecast(file(tmp_path / "in.csv", rows))
+
+
 @pytest.mark.parametrize(
     ("rows", "flags", "words"),
     [

@@ -44,3 +44,9 @@ def test_a_series_of_fewer_points_than_the_grid_is_as_uncertain_as_over_its_own_
     band = LastValue().predict(grid(*hourly[: 59 * 12 + 1 + age]), 6, QUANTILES)
     own = np.quantile(np.diff(hourly[::12]), QUANTILES) + hourly[59 * 12]
     np.testing.assert_allclose(band, np.repeat(own[:, None], 6, axis=1), rtol=0.05)  # not a band of no width
+
+
+def test_a_history_shorter_than_the_horizon_does_not_fall_back_to_its_last_value_half_way():
+    band = LastValue().predict(grid(0.0, 1.0, 2.0, 3.0, 4.0), 6, QUANTILES)
+    np.testing.assert_allclose(band[:, 0], 5.0)  # what it always did within a step
+    np.testing.assert_allclose(band[:, 5], 8.0)  # and within four, the most that is known; not nothing at all
