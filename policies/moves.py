@@ -14,7 +14,7 @@ from itertools import combinations
 from aiops.model import Cluster, Job, JobState, Node
 from policies.handshake import Terms, lost
 from policies.placing import Floor
-from policies.shares import able
+from policies.shares import able, evicted
 
 MOST = 3  # jobs moved for one waiting job: more is a migration project, not a rebalance
 
@@ -41,13 +41,15 @@ class Clearing:
         return ", ".join(move.job.id for move in self.moves)
 
 
-def movable(cluster: Cluster, now: float, min_runtime_s: float) -> list[Job]:
-    """Jobs that may be moved: on one node, stoppable at a checkpoint, on their own queue's share, not young, no gang."""
+def movable(cluster: Cluster, now: float, min_runtime_s: float, evictions_per_day: int) -> list[Job]:
+    """Jobs that may be moved: on one node, stoppable at a checkpoint, on their own queue's share, not young, no gang, and not
+    evicted as often today as anybody may be.
+    """
     return [
         job
         for job in cluster.jobs
         if job.state is JobState.RUNNING and len(job.nodes) == 1 and able(job) and not (job.protected or job.lender or job.gang)
-        and job.started_at is not None and now - job.started_at >= min_runtime_s
+        and job.started_at is not None and now - job.started_at >= min_runtime_s and evicted(job, now) < evictions_per_day
     ]  # fmt: skip
 
 
@@ -118,22 +120,17 @@ def overfull(cluster: Cluster) -> list[tuple[Node, list[Job], str]]:
     return found
 
 
-def relieve(node: Node, jobs: Sequence[Job], floor: Floor, now: float) -> Clearing | None:
-    """The cheapest few jobs whose leaving brings an overfull node back within what it has."""
+def relieve(node: Node, jobs: Sequence[Job], may_move: Sequence[Job], floor: Floor, now: float) -> Clearing | None:
+    """The cheapest few of those of its jobs that may move whose leaving brings an overfull node back within what it has."""
     cores = sum(job.cpu_cores / len(job.nodes) for job in jobs) - (node.cpu_cores or math.inf)
     memory = sum(job.memory_bytes / len(job.nodes) for job in jobs) - (node.memory_bytes or math.inf)
     found = []
-    for some in few(sorted(movable_of(jobs), key=lambda job: (cost(job, now), job.id))):
+    for some in few(sorted((job for job in may_move if node.name in job.nodes), key=lambda job: (cost(job, now), job.id))):
         enough = sum(job.cpu_cores for job in some) >= cores and sum(job.memory_bytes for job in some) >= memory
         moves = rehoused(some, floor, node.name) if enough else ()
         if moves:
             found.append(Clearing(node.name, moves, sum(cost(job, now) for job in some)))
     return min(found, key=lambda one: (one.disruption, one.names), default=None)
-
-
-def movable_of(jobs: Sequence[Job]) -> list[Job]:
-    """Of a node's jobs those that may be moved at all."""
-    return [job for job in jobs if len(job.nodes) == 1 and able(job) and not (job.protected or job.lender or job.gang)]
 
 
 def cost(job: Job, now: float) -> float:

@@ -27,9 +27,8 @@ from policies.cores import STAYING
 from policies.crowd import Crowd
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.rules import rule_of
+from policies.shares import evicted
 from policies.victims import Victim, cheapest
-
-DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +77,9 @@ class PreemptPolicy:
             if chosen is None:
                 yield f"{job.id}: would not fit whoever may be stopped; nobody is"
                 continue
+            if over := beyond(chosen, Limits.from_settings(snapshot.limits, "snapshot")):
+                yield f"{job.id}: {over}; nobody is"
+                continue
             wishes = list(steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule))
             yield from wishes
             if not awaits_people(snapshot, wishes):
@@ -102,15 +104,27 @@ class PreemptPolicy:
             groups.setdefault(job.gang or job.id, []).append(job)
         reported = [job.started_at for job in running if job.checkpoint and job.started_at is not None]
         usual = median(reported) if reported else -math.inf
-        whole = [jobs for jobs in groups.values() if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
+        most = min(self.rule.evictions_per_day, Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day)
+        seldom = [jobs for jobs in groups.values() if all(evicted(job, snapshot.now) < most for job in jobs)]
+        whole = [jobs for jobs in seldom if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
     def _may_stop(self, job: Job, now: float, floors: Mapping[str, float]) -> bool:
         rule = self.rule
         young = job.started_at is None or now - job.started_at < floors.get(job.queue, rule.min_runtime_s)
-        often = sum(now - at < DAY_S for at in job.evictions) >= rule.evictions_per_day
         able = job.state is JobState.RUNNING and (job.preemptible or job.checkpoint is not None)
-        return able and not (job.protected or young or often or silent(job, now, self.rule))
+        return able and not (job.protected or young or silent(job, now, self.rule))
+
+
+def beyond(chosen: Sequence[Victim], limits: Limits) -> str:
+    """What of a plan is more than may be stopped within any hour, '' where it is not: such a plan would be refused for ever."""
+    jobs = [job for victim in chosen for job in victim.jobs]
+    tenants = Counter(job.tenant for job in jobs if job.tenant)
+    counts = (
+        ("GPUs", sum(job.gpus for job in jobs), limits.gpus), ("jobs", len(jobs), min(limits.jobs, limits.policy_jobs)),
+        ("tenants", len(tenants), limits.tenants), ("jobs of one tenant", max(tenants.values(), default=0), limits.tenant_jobs),
+    )  # fmt: skip
+    return next((f"{n} {what} would have to be stopped, {most} may be" for what, n, most in counts if n > most), "")
 
 
 def awaits_people(snapshot: Snapshot, wishes: Iterable[Decision]) -> bool:

@@ -26,10 +26,8 @@ from policies.lending import Loan, Problem, plan
 from policies.moves import Clearing, defragment, movable, overfull, relieve
 from policies.placing import Floor
 from policies.rules import rule_of
-from policies.shares import ON_NODES, Shares, entitled, waiting
+from policies.shares import ON_NODES, Shares, entitled, evicted, waiting
 from policies.victims import begun, unheld
-
-DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +136,7 @@ class Rebalance:
 
     def _returnable(self, job: Job, now: float, limits: Limits) -> bool:
         """Whether the job could be stopped when its lender needs the room, without anybody's approval."""
-        times = sum(now - at < DAY_S for at in job.evictions)
-        seldom = times < min(self.rule.evictions_per_day, limits.evictions_per_day)
+        seldom = evicted(job, now) < min(self.rule.evictions_per_day, limits.evictions_per_day)
         proves = job.checkpoint_s is not None or job.checkpoint is not None  # without a proof it would never be given back
         return proves and seldom and job.gpus < limits.approve_gpus and not (job.gang or job.protected)
 
@@ -163,9 +160,10 @@ class Rebalance:
     def _move(self, snapshot: Snapshot, floor: Floor, blocked: Sequence[Job]) -> Iterator[Decision | str]:
         """At most one clearing per plan: the first that is worth it, overfull nodes before scattered GPUs."""
         cluster, now = snapshot.cluster, snapshot.now
-        may_move = movable(cluster, now, self.rule.min_runtime_s)
+        most = min(self.rule.evictions_per_day, Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day)
+        may_move = movable(cluster, now, self.rule.min_runtime_s, most)
         for node, jobs, excess in overfull(cluster):
-            clearing = relieve(node, jobs, floor, now)
+            clearing = relieve(node, jobs, may_move, floor, now)
             saved = sum(job.gpus for job in jobs) * self.rule.horizon_s
             if clearing and saved / max(clearing.disruption, 1.0) >= self.rule.worth:
                 yield from self._steps(snapshot, clearing, f"{node.name} is overfull: {excess}", (saved, None))

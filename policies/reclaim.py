@@ -18,13 +18,14 @@ from statistics import median
 from typing import Any, ClassVar
 
 from aiops.action import Decision, RequestCheckpoint
+from aiops.decide.limits import Limits
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
 from policies.cores import STAYING
 from policies.handshake import Case, Terms, lost, silent, steps
 from policies.placing import Floor
 from policies.rules import rule_of
-from policies.shares import Shares, able, entitled
+from policies.shares import Shares, able, entitled, evicted
 from policies.victims import Room, Victim, cheapest, free_gpus, with_leaving
 
 
@@ -107,7 +108,9 @@ class Reclaim:
         groups: dict[str, list[Job]] = {}
         for job in sorted(running, key=lambda job: job.id):
             groups.setdefault(job.gang or job.id, []).append(job)
-        whole = [jobs for jobs in groups.values() if all(self._may_stop(job, snapshot.now) for job in jobs)]
+        most = Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day
+        seldom = [jobs for jobs in groups.values() if all(evicted(job, snapshot.now) < most for job in jobs)]
+        whole = [jobs for jobs in seldom if all(self._may_stop(job, snapshot.now) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
     def _may_stop(self, job: Job, now: float) -> bool:

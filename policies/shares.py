@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiops.model import Cluster, Job, JobState
 
+DAY_S = 86400.0
 ON_NODES = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING, JobState.SUSPENDED)
 
 
@@ -57,6 +58,11 @@ def entitled(cluster: Cluster, shares: Shares) -> list[Job]:
             left[job.queue] -= job.gpus
             found.append(job)
     return found
+
+
+def evicted(job: Job, now: float) -> int:
+    """How often the job was evicted within a day."""
+    return sum(now - at < DAY_S for at in job.evictions)
 
 
 def able(job: Job) -> bool:

@@ -82,11 +82,12 @@ def test_who_may_not_be_stopped_is_not(changes: dict[str, Any]) -> None:
         pytest.param({"protected": ["b"]}, "a", id="the limits name it"),
         pytest.param({"protected": ["n1"]}, "a", id="or its node"),
         pytest.param({"protected": ["n0", "ann"]}, "c", id="or its tenant"),
+        pytest.param({"evictions_per_day": 1}, "a", id="it was evicted as often today as anybody may be"),
     ],
 )
 def test_who_would_be_refused_is_not_chosen(limits: dict[str, Any], victim: str) -> None:
     """Else the same plan would be refused in every cycle, and nobody would make room."""
-    jobs = (FULL[0], replace(FULL[1], tenant="ann"), FULL[2])
+    jobs = (FULL[0], replace(FULL[1], tenant="ann", evictions=(NOW - 9000.0,)), FULL[2])
     snapshot = replace(seen(*jobs), limits=limits, due=("preempt",), modes={"preempt": Mode.ACT})
     decided = decide(snapshot, {"preempt": PreemptPolicy()})
     (done,) = (one.decision.action for one in decided.admissions if one.permitted)
@@ -122,6 +123,32 @@ def test_a_plan_that_waits_for_people_keeps_nobody_else_waiting() -> None:
     decided = decide(replace(acting, orders=said), {"preempt": PreemptPolicy()})
     assert [one.decision.action.job for one in decided.admissions if isinstance(one.decision.action, Preempt)] == ["big"]
     assert all(one.permitted for one in decided.admissions)
+
+
+@pytest.mark.parametrize(
+    ("limits", "jobs"),
+    [
+        pytest.param({"gpus": 8, "approve_gpus": 8}, [], id="more GPUs than may be stopped within an hour"),
+        pytest.param({"jobs": 1, "policy_jobs": 1, "tenant_jobs": 1}, ["b"], id="more jobs"),
+        pytest.param({"policy_jobs": 1}, ["b"], id="more than one policy may stop"),
+        pytest.param({"tenant_jobs": 1}, ["b"], id="more of one tenant"),
+        pytest.param({}, ["a", "b"], id="within the limits"),
+    ],
+)
+def test_what_the_limits_will_never_allow_is_not_begun_and_keeps_nobody_waiting(
+    limits: dict[str, Any], jobs: list[str]
+) -> None:
+    """The first in line needs two runs stopped; else all would be asked for checkpoints for ever, and the next would wait."""
+    runs = [replace(one, tenant="ann") for one in FULL]
+    small = replace(WAITING, id="next", run_id="n", submitted_at=NOW - 50.0)
+    snapshot = seen(*runs, small, waiting=replace(WAITING, gpus=16, priority=20))
+    acting = replace(snapshot, due=("preempt",), modes={"preempt": Mode.ACT}, limits=limits)
+    stops = [
+        one.decision.action.job
+        for one in decide(acting, {"preempt": PreemptPolicy()}).admissions
+        if isinstance(one.decision.action, Preempt) and one.permitted
+    ]
+    assert sorted(stops) == jobs
 
 
 def test_a_protected_job_protects_nobody_else_of_its_name() -> None:

@@ -295,10 +295,23 @@ def test_12_a_move_that_costs_more_than_it_saves_is_not_made_and_both_numbers_ar
         pytest.param({"preemptible": False, "checkpoint_s": None}, id="cannot be stopped at a checkpoint"),
         pytest.param({"started_at": NOW - 599.0}, id="young"),
         pytest.param({"gang": "g"}, id="part of a gang"),
+        pytest.param({"evictions": (NOW - 1.0, NOW - 2.0, NOW - 3.0)}, id="evicted three times today: it would be refused"),
     ],
 )
 def test_who_must_not_be_moved_is_not(changes: dict[str, Any]) -> None:
     (note,) = answers(seen(*scattered(**changes)))
+    assert note == "a3: entitled, but no few moves free a node for it"
+    # Nor off an overfull node: who was moved a moment ago would be moved in every period
+    nodes = (node(0, cpu_cores=64.0), node(1, cpu_cores=64.0), *NODES[2:])
+    jobs = (running("a1", "n0", 2, cpu_cores=40.0, **changes), running("a2", "n0", 4, cpu_cores=40.0, **changes))
+    (note,) = answers(seen(*jobs, nodes=nodes))
+    assert note == "n0 is overfull (80 cores asked of 64), and no few moves that are worth it relieve it"
+
+
+def test_who_was_evicted_as_often_as_the_limits_allow_is_not_moved() -> None:
+    jobs = scattered(evictions=(NOW - 60.0,))
+    assert any(isinstance(one, Migrate) for one in answers(seen(*jobs)))
+    (note,) = answers(seen(*jobs, limits={"evictions_per_day": 1}))
     assert note == "a3: entitled, but no few moves free a node for it"
 
 

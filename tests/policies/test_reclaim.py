@@ -122,6 +122,17 @@ def test_a_suspended_borrower_is_told_of_and_what_nobody_lent_is_not() -> None:
     assert answers(seen(FULL[0], frozen, FULL[2], replace(OWNER, gpu_type="H100"))) == []
 
 
+def test_who_was_evicted_as_often_as_anybody_may_be_is_not_chosen() -> None:
+    """The core would refuse it for the rest of the day, and with it the whole plan; the other one goes."""
+    small = [
+        running(id, 1, 4, lender="b", evictions=(NOW - 60.0,) * (i == 0), restart_s=60.0 + i)
+        for i, id in enumerate(("s0", "s1"))
+    ]
+    snapshot = seen(FULL[0], *small, FULL[2], replace(OWNER, gpus=4))
+    assert [one.job for one in answers(snapshot)] == ["s0"]
+    assert [one.job for one in answers(replace(snapshot, limits={"evictions_per_day": 1}))] == ["s1"]
+
+
 def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() -> None:
     proof = FULL[1].checkpoint
     assert proof is not None
