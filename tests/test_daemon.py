@@ -39,7 +39,7 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -51,7 +51,7 @@ class Running:
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=40)
+        _, err = self.process.communicate(timeout=120)
         return self.process.returncode, err
 
 
@@ -78,7 +78,7 @@ def test_a_cluster_that_cannot_be_read_is_said_in_the_first_line_and_by_ready(tm
 
 
 def command(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RUN, *args], capture_output=True, text=True, timeout=60, cwd=cwd, env={**os.environ, **(env or {})})
+    return subprocess.run([*RUN, *args], capture_output=True, text=True, timeout=99, cwd=cwd, env={**os.environ, **(env or {})})
 
 
 def test_it_watches_this_host_decides_and_drains_with_status_0(tmp_path: Path, daemons: list[Running]) -> None:

@@ -95,7 +95,7 @@ def test_the_story_of_a_cluster_with_two_daemons(
         daemons.start("one")
         story = Story(cluster, load, daemons)
         stack.callback(story.store.close)
-        wait("the first daemon leads", lambda: story.leads("one"), 60.0)
+        wait("the first daemon leads", lambda: story.leads("one"), 120.0)
         daemons.start("two")
         play(story)
     codes = {(row.row, row.name) for row in asked(server.directory, US) if row.code in (401, 403)}
@@ -120,7 +120,7 @@ def preempted(story: Story) -> None:
     """An important job of more than two nodes' worth of GPUs waits; `train` stands in its way, with an old checkpoint."""
     cluster = story.cluster
     cluster._delete(f"{JOBS}/train", {"propagationPolicy": "Background"})
-    story.wait("the small job is gone", lambda: "default/train" not in states(cluster), 20.0)
+    story.wait("the small job is gone", lambda: "default/train" not in states(cluster), 60.0)
     cluster.rest.create(JOBS, job(pods=2, gpus=3))
     before = cluster.running()
     cluster.proven(before, id="own", age_s=1000.0)
@@ -149,7 +149,7 @@ def cordoned(story: Story) -> None:
     cluster.rest.patch(f"{NODES}/n2/status", {"status": {"allocatable": {"nvidia.com/gpu": "7"}}})
     story.wait("n2 is cordoned", lambda: cluster.rest.get(f"{NODES}/n2")["spec"].get("unschedulable"), 90.0)
     assert "aiops repair" in cluster.rest.get(f"{NODES}/n2")["metadata"]["annotations"]["aiops.io/reason"]
-    story.wait("the cordon is confirmed", lambda: story.confirmed(Cordon), 30.0)
+    story.wait("the cordon is confirmed", lambda: story.confirmed(Cordon), 60.0)
 
 
 def taken_over(story: Story) -> None:

@@ -96,9 +96,9 @@ def pair(cluster: ClusterStage, postgres: Any, tmp_path: Path) -> Iterator[Pair]
         one, two = (cabled(name, tmp_path, cluster, (postgres, plain), load.port, stack) for name in ("one", "two"))
         both = Pair(cluster, load, (one, two), lambda: store.entries(0.0))
         one.daemons.start("one")
-        both.wait_for("the first daemon leads", lambda: one.leads(cluster), 60.0)
+        both.wait_for("the first daemon leads", lambda: one.leads(cluster), 120.0)
         two.daemons.start("two")
-        both.wait_for("the second stands by", lambda: "leadership" in two.daemons.log("two") or started(two), 60.0)
+        both.wait_for("the second stands by", lambda: "leadership" in two.daemons.log("two") or started(two), 120.0)
         yield both
 
 
