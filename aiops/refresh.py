@@ -50,6 +50,10 @@ Model = bytes
 """A `Learnt`, pickled by the worker that made it: the daemon carries it unopened, else it would have scikit-learn in memory."""
 
 
+Place = tuple[bool, int]
+"""A group of series, by which its record is found again: whether of devices, and its place among those or among the rest."""
+
+
 _Due = tuple[list[tuple[Any, ...]], list[tuple[Grid, ...]]]
 """The task of learning, if it is time, and the groups of series that Prophet is due for."""
 
@@ -67,7 +71,7 @@ class Refresher:
         self._learnt: Model | None = None
         self.drawings = Drawings(self.plan, RETRY_S)
         self._learn_at, self._trouble = -np.inf, ""
-        self._said: dict[int, Said] = {}
+        self._said: dict[Place, Said] = {}
         self._accepted: frozenset[str] = frozenset()
         self._earlier: list[tuple[float, dict[str, Forecast]]] = []
         self.past = Past(shelf, self.plan)
@@ -108,14 +112,15 @@ class Refresher:
             due = [], []
         if self._learnt is None:
             return plain(panel, self.plan, self._trouble)
-        results = self._run([*(self._saying(index, part) for index, part in enumerate(groups)), *self._fitting(due)])
+        results = self._run([*(self._saying(place, part) for place, part in groups.items()), *self._fitting(due)])
         unheard = self.drawings.unheard(panel)
         made: list[Forecast] = []
-        for index, (part, (judged, trouble)) in enumerate(zip(groups, results, strict=False)):
+        self._said = {place: said for place, said in self._said.items() if place in groups}
+        for (place, part), (judged, trouble) in zip(groups.items(), results, strict=False):
             if judged is None:
                 made += plain(part, self.plan, trouble)
             else:
-                self._said[index] = judged.said
+                self._said[place] = judged.said
                 made += (replace(f, model=f.model + unheard.get(f.target, "")) for f in judged.forecasts)
         self._adopt(results, due, end)
         return tuple(made)
@@ -123,9 +128,9 @@ class Refresher:
     def _run(self, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Any, str]]:
         return self._executor.run(perform, tasks, self.plan.timeout_s)
 
-    def _saying(self, index: int, part: Sequence[Grid]) -> tuple[Any, ...]:
+    def _saying(self, place: Place, part: Sequence[Grid]) -> tuple[Any, ...]:
         """The task of one group: with the shapes of its own series, not of all."""
-        return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, self.drawings.of(part), self._said.get(index)
+        return say_group, part, self.plan.ask, self.plan.calendar, self._learnt, self.drawings.of(part), self._said.get(place)
 
     def _due(self, panel: Sequence[Grid]) -> list[tuple[Any, ...]]:
         """The task of learning the global model anew, where it is time, or was learnt by a clock that ran ahead."""
@@ -162,13 +167,12 @@ class Refresher:
         self._executor.close()
 
 
-def grouped(panel: Sequence[Grid]) -> list[tuple[Grid, ...]]:
+def grouped(panel: Sequence[Grid]) -> dict[Place, tuple[Grid, ...]]:
     """The panel in the groups that are forecast together: what is acted upon by itself, so that devices, which come and go
     and are many, neither start its record anew nor thin it out.
     """
-    scaled = [is_scaled(grid.key) for grid in panel]
-    parts = ([grid for grid, mine in zip(panel, scaled, strict=True) if mine is which] for which in (True, False))
-    return [one for part in parts for one in group(part, GROUP)]
+    parts = {devices: [grid for grid in panel if is_scaled(grid.key) is not devices] for devices in (False, True)}
+    return {(devices, place): one for devices, part in parts.items() for place, one in enumerate(group(part, GROUP))}
 
 
 def perform(work: Callable[..., Any], *task: Any) -> Any:

@@ -281,7 +281,7 @@ def test_prophets_shapes_start_from_yesterdays_and_speak_beside_the_others(monke
         (made,) = refresher.forecasts(now, ASKS)
     assert warm == [set(), {KEY}, {KEY}, {KEY}]
     assert "without prophet" not in made.model
-    said = refresher._said[0]
+    said = refresher._said[False, 0]
     assert np.isfinite(said.bands[0, :, :, PROPHET]).any()
 
 
@@ -366,3 +366,21 @@ def test_what_is_acted_upon_is_judged_by_itself_whatever_devices_come_and_go():
         assert {one.target for one in made} == {str(key) for key in keys}
     # Then it has a group of its own, with its record, in both
     assert [group_.keys for _, group_ in sorted(refresher._said.items())] == [(KEY,), (devices[0], devices[2])]
+
+
+def test_the_first_service_costs_the_devices_nothing_of_their_record():
+    # Given devices with a record, and no service
+    devices = [SeriesKey.of("gpu_utilization_ratio", gpu=str(i)) for i in range(3)]
+    grids = [Grid(key=key, start=NOW - 86400, step_s=300.0, values=wave(key, days=1).values) for key in devices]
+    refresher = Refresher(Shelf(), PLAN, Here())
+    refresher.refresh(grids)
+    (before,) = refresher._said.values()
+    # When a service comes, and goes again
+    service = Grid(key=KEY, start=NOW - 86400, step_s=300.0, values=grids[0].values)
+    refresher.refresh([*grids, service])
+    # Then the devices' record goes on, and the service's is forgotten with it
+    assert [said.keys for said in refresher._said.values() if len(said.keys) == 3 and said.times[0] == before.times[0]]
+    assert len(refresher._said) == 2
+    refresher.refresh(grids)
+    (after,) = refresher._said.values()
+    np.testing.assert_array_equal(after.bands[:, : len(before.times)], before.bands)

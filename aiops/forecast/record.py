@@ -66,17 +66,20 @@ class Said:
         """The record of a panel of which series have come or gone: who stays keeps what was said of it.
 
         Who is new is judged as at a fresh start, by the `earlier` voices of `by` = (earlier, when they were learnt), at those
-        of the moments that they have not learnt from.
+        of the moments that they have not learnt from. Of a panel that has grown twofold every second moment is kept.
         """
         (earlier, learnt_at), row_of = by, {key: index for index, key in enumerate(self.keys)}
-        bands = np.full((len(panel), *self.bands.shape[1:]), np.nan, dtype=np.float32)
+        every = max(1, len(self.times) * len(panel) // KEPT_BANDS)
+        kept = np.arange(len(self.times) - 1, -1, -every)[::-1]
+        times, old = self.times[kept], self.bands[:, kept]
+        bands = np.full((len(panel), *old.shape[1:]), np.nan, dtype=np.float32)
         stay = [index for index, grid in enumerate(panel) if grid.key in row_of]
         come = np.array([index for index, grid in enumerate(panel) if grid.key not in row_of], dtype=np.int64)
-        bands[stay] = self.bands[[row_of[panel[index].key] for index in stay]]
-        cols = self._columns(panel, values, earlier.ask)
-        unseen = np.flatnonzero((self.times > learnt_at - HELD_OUT_S) & (cols >= 0))
+        bands[stay] = old[[row_of[panel[index].key] for index in stay]]
+        cols = self._columns(panel, values, earlier.ask)[kept]
+        unseen = np.flatnonzero((times > learnt_at - HELD_OUT_S) & (cols >= 0))
         bands[np.ix_(come, unseen)] = earlier.bands([panel[index] for index in come], values[come], cols[unseen])
-        return Said(tuple(grid.key for grid in panel), self.times, bands)
+        return Said(tuple(grid.key for grid in panel), times, bands)
 
     def track(self, panel: Sequence[Grid], values: Floats, ask: Ask) -> Track:
         """What was said beside what came, as far as it has come."""

@@ -129,3 +129,17 @@ def test_a_clock_that_went_back_costs_only_what_was_said_in_its_future(ahead_s):
     assert judged.said.times.max() <= END + STEP
     assert len(judged.said.times) > 200
     assert judged.forecasts[0].skill is not None
+
+
+def test_a_cluster_that_grows_keeps_no_more_bands_than_one_that_was_large_from_the_start():
+    # Given the record of 83 cards, four days every ten minutes
+    cards = [replace(wave("a", days=8), key=SeriesKey.of("m", gpu=f"{i:03d}")) for i in range(200)]
+    times = END - 600.0 * np.arange(575, -1, -1)
+    said = Said(tuple(card.key for card in cards[:83]), times, np.zeros((83, 576, 3, 5, 4), dtype=np.float32))
+    # When the cluster grows to 200, then its record is thinned to what 200 have, evenly, the newest moment first of all
+    grown = said.carried(cards[:166], matrix(cards[:166]), (MUTE, END)).carried(cards, matrix(cards), (MUTE, END))
+    assert len(grown.times) * 200 < 1.5 * record.KEPT_BANDS
+    assert grown.times[-1] == END
+    assert np.ptp(np.diff(grown.times)) == 0
+    # And one more or less does not thin it again
+    assert len(grown.carried(cards[1:], matrix(cards[1:]), (MUTE, END)).times) == len(grown.times)
