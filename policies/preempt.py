@@ -104,9 +104,11 @@ class PreemptPolicy:
             groups.setdefault(job.gang or job.id, []).append(job)
         reported = [job.started_at for job in running if job.checkpoint and job.started_at is not None]
         usual = median(reported) if reported else -math.inf
-        most = min(self.rule.evictions_per_day, Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day)
-        seldom = [jobs for jobs in groups.values() if all(evicted(job, snapshot.now) < most for job in jobs)]
-        whole = [jobs for jobs in seldom if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
+        limits = Limits.from_settings(snapshot.limits, "snapshot")
+        most = min(self.rule.evictions_per_day, limits.evictions_per_day)
+        open_to = {job.id for job in running if limits.covers(self.name, f"job/{job.id}") and evicted(job, snapshot.now) < most}
+        mine = [jobs for jobs in groups.values() if open_to.issuperset(job.id for job in jobs)]
+        whole = [jobs for jobs in mine if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
     def _may_stop(self, job: Job, now: float, floors: Mapping[str, float]) -> bool:

@@ -138,7 +138,8 @@ class Rebalance:
         """Whether the job could be stopped when its lender needs the room, without anybody's approval."""
         seldom = evicted(job, now) < min(self.rule.evictions_per_day, limits.evictions_per_day)
         proves = job.checkpoint_s is not None or job.checkpoint is not None  # without a proof it would never be given back
-        return proves and seldom and job.gpus < limits.approve_gpus and not (job.gang or job.protected)
+        covered = all(limits.covers(policy, f"job/{job.id}") for policy in (self.name, *self.beside))
+        return proves and seldom and covered and job.gpus < limits.approve_gpus and not (job.gang or job.protected)
 
     def _loan(self, loan: Loan, by: str, now: float) -> Decision:
         job, where = loan.job, ", ".join(loan.nodes)
@@ -160,8 +161,10 @@ class Rebalance:
     def _move(self, snapshot: Snapshot, floor: Floor, blocked: Sequence[Job]) -> Iterator[Decision | str]:
         """At most one clearing per plan: the first that is worth it, overfull nodes before scattered GPUs."""
         cluster, now = snapshot.cluster, snapshot.now
-        most = min(self.rule.evictions_per_day, Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day)
-        may_move = movable(cluster, now, self.rule.min_runtime_s, most)
+        limits = Limits.from_settings(snapshot.limits, "snapshot")
+        most = min(self.rule.evictions_per_day, limits.evictions_per_day)
+        able = movable(cluster, now, self.rule.min_runtime_s, most)
+        may_move = [job for job in able if limits.covers(self.name, f"job/{job.id}")]
         for node, jobs, excess in overfull(cluster):
             clearing = relieve(node, jobs, may_move, floor, now)
             saved = sum(job.gpus for job in jobs) * self.rule.horizon_s

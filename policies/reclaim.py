@@ -108,10 +108,11 @@ class Reclaim:
         groups: dict[str, list[Job]] = {}
         for job in sorted(running, key=lambda job: job.id):
             groups.setdefault(job.gang or job.id, []).append(job)
-        most = Limits.from_settings(snapshot.limits, "snapshot").evictions_per_day
-        seldom = [jobs for jobs in groups.values() if all(evicted(job, snapshot.now) < most for job in jobs)]
-        whole = [jobs for jobs in seldom if all(self._may_stop(job, snapshot.now) for job in jobs)]
-        return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
+        limits, now = Limits.from_settings(snapshot.limits, "snapshot"), snapshot.now
+        mine = (job for job in running if limits.covers(self.name, f"job/{job.id}"))
+        open_to = {job.id for job in mine if evicted(job, now) < limits.evictions_per_day}
+        whole = [jobs for jobs in groups.values() if all(job.id in open_to and self._may_stop(job, now) for job in jobs)]
+        return [Victim(tuple(jobs), sum(lost(job, now, usual, self.rule) for job in jobs)) for jobs in whole]
 
     def _may_stop(self, job: Job, now: float) -> bool:
         may = job.state is JobState.RUNNING and bool(job.lender) and able(job)

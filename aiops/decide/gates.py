@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from fnmatch import fnmatchcase
 
 from aiops.action import (
     Action,
@@ -116,8 +115,7 @@ def _missing_run(action: Action, request: Request) -> str:
 
 def in_scope(request: Request) -> Refusal:
     """The policy may touch this target at all."""
-    patterns = request.limits.scopes.get(request.decision.policy)
-    inside = patterns is None or any(fnmatchcase(target(request.action), pattern) for pattern in patterns)
+    inside = request.limits.covers(request.decision.policy, target(request.action))
     return None if inside else (Deny.NO_AUTHORITY, f"{target(request.action)} is outside the scope of this policy")
 
 

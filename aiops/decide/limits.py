@@ -70,6 +70,11 @@ class Limits:
                 raise ConfigError(where, f"limits.{key}", f"expected at most {of or 'one day'} ({high:g}), found {low:g}")
         return limits
 
+    def covers(self, policy: str, name: str) -> bool:
+        """Whether a policy may touch a target (`kind/name`) at all."""
+        patterns = self.scopes.get(policy)
+        return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+
 
 _ORDERED = (
     ("window_s", LONGEST_S, ""),

@@ -83,6 +83,8 @@ def test_who_may_not_be_stopped_is_not(changes: dict[str, Any]) -> None:
         pytest.param({"protected": ["n1"]}, "a", id="or its node"),
         pytest.param({"protected": ["n0", "ann"]}, "c", id="or its tenant"),
         pytest.param({"evictions_per_day": 1}, "a", id="it was evicted as often today as anybody may be"),
+        pytest.param({"scopes": {"preempt": ["job/[ac]"]}}, "a", id="it is outside of the policy's scope"),
+        pytest.param({"scopes": {"other": ["job/a"]}}, "b", id="another policy's scope is not its"),
     ],
 )
 def test_who_would_be_refused_is_not_chosen(limits: dict[str, Any], victim: str) -> None:

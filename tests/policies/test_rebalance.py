@@ -243,6 +243,8 @@ def test_11_what_is_lent_stays_within_what_may_be_taken_back() -> None:
         pytest.param({"jobs": 2, "policy_jobs": 2, "tenant_jobs": 2}, 2, id="more jobs than that"),
         pytest.param({"policy_jobs": 1}, 1, id="more than one policy may stop"),
         pytest.param({"tenant_jobs": 3}, 3, id="more of one tenant"),
+        pytest.param({"scopes": {"rebalance": ["job/a[34]"]}}, 2, id="outside of this policy's scope"),
+        pytest.param({"scopes": {"reclaim": ["job/a[34]"]}}, 2, id="or of that which would take it back"),
         pytest.param({"evictions_per_day": 1}, 3, id="one was evicted as often today as anybody may be"),
     ],
 )
@@ -311,8 +313,9 @@ def test_who_must_not_be_moved_is_not(changes: dict[str, Any]) -> None:
 def test_who_was_evicted_as_often_as_the_limits_allow_is_not_moved() -> None:
     jobs = scattered(evictions=(NOW - 60.0,))
     assert any(isinstance(one, Migrate) for one in answers(seen(*jobs)))
-    (note,) = answers(seen(*jobs, limits={"evictions_per_day": 1}))
-    assert note == "a3: entitled, but no few moves free a node for it"
+    for limits in ({"evictions_per_day": 1}, {"scopes": {"rebalance": ["job/other"]}}):
+        (note,) = answers(seen(*jobs, limits=limits))
+        assert note == "a3: entitled, but no few moves free a node for it"
 
 
 def test_nobody_is_moved_before_a_checkpoint_was_asked_for_and_given() -> None:

@@ -131,6 +131,7 @@ def test_who_was_evicted_as_often_as_anybody_may_be_is_not_chosen() -> None:
     snapshot = seen(FULL[0], *small, FULL[2], replace(OWNER, gpus=4))
     assert [one.job for one in answers(snapshot)] == ["s0"]
     assert [one.job for one in answers(replace(snapshot, limits={"evictions_per_day": 1}))] == ["s1"]
+    assert [one.job for one in answers(replace(snapshot, limits={"scopes": {"reclaim": ["job/s1"]}}))] == ["s1"]
 
 
 def test_of_several_borrowers_those_who_lose_least_go_and_no_more_than_needed() -> None:
