@@ -129,7 +129,8 @@ def bounded(request: Request) -> Refusal:
             low, high, value = service.min_replicas, service.max_replicas, action.replicas
         case ScalePool():
             pool = next(p for p in cluster.pools if p.name == action.pool)
-            low, high, value = pool.min_nodes, pool.max_nodes, action.nodes
+            # a pool whose bound was lowered comes down a few nodes at a time
+            low, high, value = pool.min_nodes, max(pool.max_nodes, pool.nodes - 1), action.nodes
         case _:
             return None
     return None if low <= value <= high else (Deny.OUT_OF_BOUNDS, f"{value} is not in {low}..{high}")

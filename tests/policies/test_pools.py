@@ -366,6 +366,14 @@ def test_a_stall_keeps_no_pool_under_its_floor() -> None:
     assert isinstance(done, ScalePool) and done.nodes == 3
 
 
+def test_a_pool_above_its_bound_comes_down_step_by_step() -> None:
+    """Its bound was lowered to four: a node at a time goes, though five are still more than may be."""
+    world = cluster(*(node(i) for i in range(6)), most=4)
+    snapshot = seen(world, flat(0.0), due=("prescale",), modes={"prescale": Mode.ACT}, supports=("scale_pool",))
+    (done,) = decide(snapshot, {"prescale": POLICY}).admissions
+    assert isinstance(done.decision.action, ScalePool) and (done.decision.action.nodes, done.denied) == (5, None)
+
+
 def test_a_pool_that_nobody_may_scale_is_not_spoken_of() -> None:
     fixed = replace(CALM, pools=(Pool(name="p", nodes=3, min_nodes=3, max_nodes=3),))
     assert list(POLICY.decide(seen(fixed, flat(8.0)))) == []
