@@ -14,7 +14,7 @@ import numpy as np
 
 from aiops.forecast import record
 from aiops.forecast.calibration import settle
-from aiops.forecast.features import describe
+from aiops.forecast.features import carry_forward, describe
 from aiops.forecast.record import Said
 from aiops.forecast.regression import MAX_ROWS, Trained, join, train, truths_at
 from aiops.forecast.rolling import Ask, row
@@ -94,7 +94,7 @@ def say(panel: Sequence[Grid], ask: Ask, calendar: Calendar, learnt: Learnt, sai
         said = said.carried(panel, values, (earlier, learnt.at))
     now = np.array([values.shape[1] - 1])
     bands = Voices(ask, calendar, learnt.model, learnt.shapes).bands(panel, values, now)[:, 0]
-    settled = settle(said.track(panel, values, ask), bands, values[:, -1])
+    settled = settle(said.track(panel, values, ask), bands, carry_forward(values)[:, -1])
     made = tuple(row(grid, end, (settled, index), ask) for index, grid in enumerate(panel))
     return Judged(made, said.grown(end, bands))
 

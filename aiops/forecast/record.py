@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiops.forecast.calibration import Track
-from aiops.forecast.features import DAY_S, HOUR_S
+from aiops.forecast.features import DAY_S, HOUR_S, carry_forward
 from aiops.forecast.regression import truths_at
 from aiops.forecast.rolling import Ask
 from aiops.forecast.voices import Voices
@@ -88,7 +88,8 @@ class Said:
         cols, bands = cols[inside], self.bands[:, inside].astype(np.float64)
         known = np.isfinite(values)
         own = np.where(known.any(axis=1), n - known.argmax(axis=1), 0) * ask.step_s / DAY_S
-        alike = (values[:, cols] == 0) == (values[:, [-1]] == 0)
+        idle = carry_forward(values) == 0  # a scrape that was missed is no change of state
+        alike = idle[:, cols] == idle[:, [-1]]
         ages = (_end(panel) - self.times[inside]) / DAY_S
         gap = float(np.median(np.diff(self.times))) / ask.step_s if len(self.times) > 1 else 1.0
         overlap = np.maximum(1.0, np.array(ask.anchors) / max(gap, 1.0))

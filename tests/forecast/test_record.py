@@ -143,3 +143,19 @@ def test_a_cluster_that_grows_keeps_no_more_bands_than_one_that_was_large_from_t
     assert np.ptp(np.diff(grown.times)) == 0
     # And one more or less does not thin it again
     assert len(grown.carried(cards[1:], matrix(cards[1:]), (MUTE, END)).times) == len(grown.times)
+
+
+def test_one_missed_scrape_of_an_idle_series_does_not_make_it_a_busy_one():
+    # Given a disk that idles, of which the newest point, and one an hour ago, are missing
+    values = np.where(np.random.default_rng(0).random(2016) < 0.05, 1e6, 0.0)
+    values[[-13, -1]] = 0.0
+    missed = values.copy()
+    missed[[-13, -1]] = np.nan
+    told, unheard = (Grid(key=SeriesKey("io"), start=END - STEP * 2015, step_s=STEP, values=one) for one in (values, missed))
+    whole, gappy = said_of(told).track([told], matrix([told]), ASK), said_of(told).track([unheard], matrix([unheard]), ASK)
+    # Then it is judged by the moments at which it idled, as it would be with them
+    np.testing.assert_array_equal(whole.alike, gappy.alike)
+    # And answered as an idle one: by one expert's word, not by a mean
+    learnt = Learnt(END, 1, None, None)
+    models = [say([one], ASK, Calendar(), learnt, None).forecasts[0].model for one in (told, unheard)]
+    assert models[0] == models[1]
