@@ -42,15 +42,15 @@ class Workers:
         if self._pool is None:
             # spawn: forking after a Prophet fit hangs for ever when polars is installed. Recycled: a fit leaves 52 KB behind.
             self._pool = multiprocessing.get_context("spawn").Pool(self.count, initializer=prepare_worker, maxtasksperchild=50)
-        pending = [self._pool.apply_async(work, task) for task in tasks]
+        pending = [self._pool.apply_async(attempt, (work, *task)) for task in tasks]
         clock, results = SystemClock(), []
         deadline = clock.elapsed() + timeout_s
         for one in pending:
             try:
-                results.append((one.get(max(0.0, deadline - clock.elapsed())), ""))
+                results.append(one.get(max(0.0, deadline - clock.elapsed())))
             except multiprocessing.TimeoutError:
                 results.append((None, "fit timed out"))
-            except Exception as error:  # the wall around a worker: it may raise anything
+            except Exception as error:  # the wall around a worker: its result may be one that cannot be sent
                 results.append((None, f"fit failed: {type(error).__name__}"))
         if any(reason == "fit timed out" for _, reason in results):
             self.close()
@@ -108,6 +108,18 @@ class DaskWorkers:
         """Let go of the cluster; it is the user's."""
         if not isinstance(self.client, str):
             self.client.close()
+
+
+def attempt(work: Callable[..., Any], *task: Any) -> tuple[Any, str]:
+    """The result of a task or the reason, as Executor.run gives them; runs in a worker.
+
+    What was raised stays there: one exception that the daemon could not rebuild ended its thread that reads results, after
+    which every task timed out and the workers could not be ended.
+    """
+    try:
+        return work(*task), ""
+    except (Exception, SystemExit) as error:  # the wall around a task: it may raise anything
+        return None, f"fit failed: {type(error).__name__}"
 
 
 def prepare_worker() -> None:

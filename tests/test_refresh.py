@@ -141,7 +141,30 @@ def crash(*task):
     raise RuntimeError("stan")
 
 
-@pytest.mark.parametrize(("work", "reason"), [(hang, "fit timed out"), (crash, "fit failed: RuntimeError")])
+class Awkward(Exception):
+    """As some libraries have them: it can be sent to another process and not be read there."""
+
+    def __init__(self, code, words):
+        super().__init__(words)
+
+
+def crash_awkwardly(*task):
+    raise Awkward(1, "stan")
+
+
+def leave(*task):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (hang, "fit timed out"),
+        (crash, "fit failed: RuntimeError"),
+        (crash_awkwardly, "fit failed: Awkward"),
+        (leave, "fit failed: SystemExit"),
+    ],
+)
 def test_a_fit_that_hangs_or_fails_falls_back_and_says_so(monkeypatch, work, reason):
     monkeypatch.setattr(refresh, "learn_panel", work)
     refresher = Refresher(Shelf(), replace(PLAN, timeout_s=15))
