@@ -287,7 +287,8 @@ class Node:
 class Checkpoint:
     """Proof of a durable checkpoint: by which run, when complete, and when the proof was last read and verified.
 
-    `verified` means that the completion marker was there and sizes or hash matched the manifest at `read_at`.
+    `verified` means that the completion marker was there and sizes or hash matched the manifest at `read_at`; `reading`, that
+    its files are still being hashed: whether they match is not known yet.
     """
 
     id: str
@@ -296,6 +297,7 @@ class Checkpoint:
     read_at: float
     verified: bool
     step: int | None = None
+    reading: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,10 +93,9 @@ def requests(jobs: Sequence[Job], now: float, terms: Terms) -> list[Action]:
 
 
 def reading(job: Job, now: float, terms: Terms) -> bool:
-    """Its newest checkpoint would do once it is verified: hashing a large one takes minutes, a newer one would begin anew."""
+    """Its newest checkpoint would do once it is read: hashing a large one takes minutes, a newer one would begin anew."""
     one = job.checkpoint
-    young = one is not None and 0 <= now - one.at <= terms.checkpoint_age_s
-    return one is not None and young and not one.verified and one.run_id == job.run_id
+    return one is not None and one.reading and one.run_id == job.run_id and 0 <= now - one.at <= terms.checkpoint_age_s
 
 
 def steps(snapshot: Snapshot, case: Case, terms: Terms) -> Iterator[Decision]:

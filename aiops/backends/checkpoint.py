@@ -85,20 +85,22 @@ class Proofs:
     def look(self, control: Path, run_id: str, now: float, patience_s: float = _PATIENCE_S) -> Checkpoint | None:
         """The run's newest checkpoint as read and judged now; None where this run acknowledged none.
 
-        Not verified while hashing takes longer than `patience_s`; a later look has the answer.
+        Not verified but `reading` while hashing takes longer than `patience_s`; a later look has the answer.
         """
         ack = acknowledgement(control)
         if ack is None or ack.run_id != run_id:
             return None
         verified = ack.at <= now + _SKEW_S and self._sizes_match(ack) and self._hashed(ack, patience_s)
         return Checkpoint(
-            id=ack.id or f"own-{ack.at:.6f}", run_id=run_id, at=ack.at, read_at=now, verified=verified, step=ack.step
-        )
+            id=ack.id or f"own-{ack.at:.6f}", run_id=run_id, at=ack.at, read_at=now, verified=verified is True, step=ack.step,
+            reading=verified is None,
+        )  # fmt: skip
 
     def _sizes_match(self, ack: Ack) -> bool:
         return all(_signature(path, size) is not None for path, size, _ in ack.files)
 
-    def _hashed(self, ack: Ack, patience_s: float) -> bool:
+    def _hashed(self, ack: Ack, patience_s: float) -> bool | None:
+        """Whether every file has the hash stated; None where that takes longer."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="proof")
         if ack not in self._asked:
@@ -106,7 +108,7 @@ class Proofs:
         answer = self._asked[ack]
         wait([answer], timeout=patience_s)
         if not answer.done():
-            return False
+            return None
         del self._asked[ack]
         return answer.result() and self._unchanged(ack)
 

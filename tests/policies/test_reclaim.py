@@ -86,12 +86,16 @@ def test_a_free_node_is_used_before_anybody_is_stopped_and_a_leaving_borrower_is
         pytest.param({"checkpoint": None}, "ask", id="no checkpoint yet"),
         pytest.param({"checkpoint": None, "checkpoint_requested_at": NOW - 20.0}, "wait", id="it is writing one"),
         pytest.param(
-            {"checkpoint": Checkpoint(id="c", run_id="a2", at=NOW - 290.0, read_at=NOW, verified=False)}, "wait",
+            {"checkpoint": Checkpoint(id="c", run_id="a2", at=NOW - 290.0, read_at=NOW, verified=False, reading=True)}, "wait",
             id="a large one is still being read: asked for another each minute, none would ever be proven",
         ),
         pytest.param(
-            {"checkpoint": Checkpoint(id="c", run_id="a2", at=NOW - 301.0, read_at=NOW, verified=False)}, "ask",
+            {"checkpoint": Checkpoint(id="c", run_id="a2", at=NOW - 301.0, read_at=NOW, verified=False, reading=True)}, "ask",
             id="too old by now, proven or not",
+        ),
+        pytest.param(
+            {"checkpoint": Checkpoint(id="c", run_id="a2", at=NOW - 10.0, read_at=NOW, verified=False)}, "ask",
+            id="read and wrong: however young, it will never be proven",
         ),
         pytest.param({"checkpoint": None, "checkpoint_requested_at": NOW - 31.0}, "give up", id="silent for 1.5 times as long"),
         pytest.param(

@@ -303,11 +303,11 @@ HOT = found(Cause.CPU_CONTENTION, subject="host:n0")
             id="without a fresh proof one is asked for first",
         ),
         pytest.param(
-            job("train", checkpoint=replace(PROOF, at=NOW - 400.0, verified=False)),
-            RequestCheckpoint(job="train", run_id="train-1"), id="an unverified proof is none",
+            job("train", checkpoint=replace(PROOF, verified=False)), RequestCheckpoint(job="train", run_id="train-1"),
+            id="an unverified proof is none",
         ),
         pytest.param(
-            job("train", checkpoint=replace(PROOF, verified=False)), replace(MORE, value=2.0),
+            job("train", checkpoint=replace(PROOF, verified=False, reading=True)), replace(MORE, value=2.0),
             id="a fresh one is still being read: another one would begin that anew",
         ),
         pytest.param(
