@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiops.forecast.gate import RECENT_POINTS
+from aiops.forecast.panel import MAX_POINTS
 from aiops.forecast.rolling import Ask
 from aiops.model import Floats, Forecast, Series
 
@@ -47,8 +48,11 @@ def forecast_passes(
 def passes(series: Sequence[Series], origins: Sequence[float], ask: Ask) -> list[Pass]:
     """The passes that answer `ask` from all origins; who has not begun by an origin goes along, unheard, with the finest."""
     known = [one.times[np.isfinite(one.values)] for one in series]
-    found: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Pass] = {}
+    found: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], Pass] = {}
     for origin in sorted(set(origins)):
+        reach = int(
+            (origin - min(origins)) / (MAX_POINTS / 2 * ask.step_s)
+        )  # within one grid, which ends at the last of a pass
         begun = [times[: np.searchsorted(times, origin, side="right")] for times in known]
         wide = [steps_apart(times, ask.step_s) for times in begun]
         finest = min((one for one in wide if one), default=0)
@@ -56,7 +60,7 @@ def passes(series: Sequence[Series], origins: Sequence[float], ask: Ask) -> list
             members = tuple(i for i, one in enumerate(wide) if (one or finest) == width)
             own = replace(ask, step_s=width * ask.step_s, steps=-(-ask.steps // width), series=wide.count(width))
             part = Pass([series[i] for i in members], [], own, width)
-            found.setdefault((width, members, own.anchors), part).origins.append(origin)
+            found.setdefault((reach, width, members, own.anchors), part).origins.append(origin)
     return list(found.values())
 
 

@@ -113,3 +113,16 @@ def test_a_named_model_is_asked_on_the_datas_own_grid_too():
     (made,) = made_by(last, [wave("a", 3600.0)], [3 * DAY], Ask(step_s=300.0, steps=12, quantiles=QUANTILES))
     assert (np.diff(made.values, axis=1) == 0).all()
     assert made.values[-1, 0] > made.values[0, 0]
+
+
+def test_origins_farther_apart_than_any_grid_have_their_rows_each():
+    # Given three days of rows and a stray one a century later
+    series = wave("a", days=3)
+    stray = Series(key=series.key, times=np.append(series.times, 3e9), values=np.append(series.values, 100.0))
+    ask = Ask(step_s=300.0, steps=3, quantiles=QUANTILES)
+    # When it is forecast from both ends
+    first, last = made_by(ensemble, [stray], [2 * DAY, 3e9], ask)
+    # Then the first is what it is alone
+    (alone,) = made_by(ensemble, [series], [2 * DAY], ask)
+    assert (first.made_at, last.made_at) == (2 * DAY, 3e9)
+    np.testing.assert_array_equal(first.values, alone.values)
