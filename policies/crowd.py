@@ -49,7 +49,7 @@ class Crowd:
         self._snapshot = snapshot
         self._free = free_gpus(snapshot.cluster)
         live = (one for one in snapshot.reservations if one.state in (HoldState.HELD, HoldState.ACTIVE))
-        self._owners = {one.owner for one in live}
+        self._owners = {one.owner.removeprefix("job/") for one in live}
         self._coming: dict[str, dict[str, float]] = {}
         self._spaces: dict[tuple[str, ...], Space] = {}
 

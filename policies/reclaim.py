@@ -26,7 +26,7 @@ from policies.handshake import Case, Terms, lost, silent, steps
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import Shares, able, entitled, evicted
-from policies.victims import Room, Victim, cheapest, free_gpus, with_leaving
+from policies.victims import Room, Victim, begun, cheapest, free_gpus, leaving, less_held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,29 +58,30 @@ class Reclaim:
         if not any(job.lender for job in cluster.jobs):
             return
         borrowers, gone = self.borrowers(snapshot), list[Job]()
-        floor, others = Floor.of(cluster, free_gpus(cluster)), snapshot
+        floor, holds = Floor.of(cluster, free_gpus(cluster)), begun(snapshot)
         for job in entitled(cluster, Shares.of(cluster)):
-            if (nodes := floor.place(job)) is not None:
-                floor.take(job, nodes)  # the cluster starts it by itself
-                continue
-            coming = replace(floor, free=with_leaving(floor.free, job, others))
-            held = tuple(one for one in others.reservations if one.owner != job.id)
-            others = replace(others, reservations=held)  # what is held for it is on the floor as its own from here on
-            if (nodes := coming.place(job)) is not None:
-                floor.take(job, nodes)
+            others = [one for one in holds if one.owner.removeprefix("job/") != job.id]
+            open_to = replace(floor, free=less_held(floor.free, job, others))
+            coming = replace(floor, free=leaving(open_to.free, cluster))
+            nodes = open_to.place(job)
+            if nodes is None and (nodes := coming.place(job)) is not None:
                 yield f"{job.id}: starts once those that are stopping have left"
+            if nodes is not None:
+                floor.take(job, nodes)  # the cluster starts it by itself
+                holds = others  # what is held for it is on the floor as its own from here on
                 continue
             chosen = cheapest(job, borrowers, coming.free, cluster, coming.left)
             if chosen is None:
                 yield from self._stuck(snapshot, job, coming, gone)
                 continue
-            borrowers = [one for one in borrowers if one not in chosen]
+            borrowers, holds = [one for one in borrowers if one not in chosen], others
             freed = [left for one in chosen for left in one.jobs]
             gone += freed
             for left in freed:
                 floor.give_back(left)
             emptied = {node for left in freed for node in left.nodes if node in floor.free}
-            floor.take(job, floor.place(job) or tuple(sorted(emptied)))
+            open_to = replace(floor, free=less_held(floor.free, job, others))
+            floor.take(job, open_to.place(job) or tuple(sorted(emptied)))
             yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
 
     def _stuck(self, snapshot: Snapshot, job: Job, coming: Floor, gone: Sequence[Job]) -> Iterator[Decision | str]:

@@ -45,16 +45,26 @@ def free_gpus(cluster: Cluster) -> dict[str, float]:
 
 def with_leaving(free: Mapping[str, float], waiting: Job, snapshot: Snapshot) -> dict[str, float]:
     """What will be free for `waiting` once those that are stopping have left, less what is held for others."""
+    return leaving(less_held(free, waiting, begun(snapshot)), snapshot.cluster)
+
+
+def leaving(free: Mapping[str, float], cluster: Cluster) -> dict[str, float]:
+    """The same once those that are stopping have left."""
     coming = dict(free)
-    for job in snapshot.cluster.jobs:
+    for job in cluster.jobs:
         if job.state is JobState.STOPPING:
             _add(coming, job, 1.0)
-    for one in begun(snapshot):
-        if one.owner != waiting.id:
-            for node in one.nodes:
-                if node in coming:
-                    coming[node] -= one.gpus / len(one.nodes)
     return coming
+
+
+def less_held(free: Mapping[str, float], waiting: Job, holds: Iterable[Reservation]) -> dict[str, float]:
+    """The same without what is held for others than `waiting`."""
+    left = dict(free)
+    for one in holds:
+        for node in one.nodes if one.owner.removeprefix("job/") != waiting.id else ():
+            if node in left:
+                left[node] -= one.gpus / len(one.nodes)
+    return left
 
 
 def unheld(snapshot: Snapshot) -> dict[str, float]:

@@ -157,12 +157,36 @@ def test_what_one_is_leaving_serves_two_owners_and_nobody_else_goes_for_the_seco
     """a2 frees eight and four are held for b2: the other four are b3's."""
     leaving, other = running("a2", 1, lender="b", state=JobState.STOPPING), running("a3", 2, lender="b")
     owners = [replace(OWNER, id=id, run_id=id, gpus=4, priority=int(id == first)) for id in ("b2", "b3")]
-    held = Reservation(
-        name="reclaim-b2", owner="b2", state=HoldState.HELD, fence=1, created_at=NOW - 10.0, expires_at=NOW + 20.0,
-        hard_cap_at=NOW + 890.0, nodes=("n1",), gpus=4,
-    )  # fmt: skip
-    snapshot = replace(seen(FULL[0], leaving, other, *owners), reservations=(held,))
+    snapshot = replace(seen(FULL[0], leaving, other, *owners), reservations=(held("b2", "n1", 4),))
     assert [one for one in answers(snapshot) if not isinstance(one, str)] == []
+
+
+def held(owner: str, node: str, gpus: int) -> Reservation:
+    return Reservation(
+        name=f"reclaim-{owner}", owner=owner, state=HoldState.HELD, fence=1, created_at=NOW - 10.0, expires_at=NOW + 20.0,
+        hard_cap_at=NOW + 890.0, nodes=(node,), gpus=gpus,
+    )  # fmt: skip
+
+
+def test_what_an_owner_is_about_to_start_on_is_not_counted_twice_against_the_next() -> None:
+    """Four of n1 are free and held for b2; the borrower's other four are b3's."""
+    lent = running("a2", 1, 4, lender="b")
+    owners = [replace(OWNER, id=id, run_id=id, gpus=4, priority=rank) for id, rank in (("b2", 1), ("b3", 0))]
+    snapshot = replace(seen(FULL[0], lent, FULL[2], *owners), reservations=(held("b2", "n1", 4),))
+    assert [one.job for one in answers(snapshot)] == ["a2"]
+
+
+def test_what_is_held_for_an_owner_that_cannot_be_helped_is_nobody_elses() -> None:
+    """b2 needs n0, which is held for it, and n1, whose borrower is suspended: b3 does not start on n0, but where a3 is."""
+    kinds = ("A100", "A100", "L4")
+    nodes = tuple(replace(n, gpus=tuple(replace(g, model=kind) for g in n.gpus)) for n, kind in zip(NODES, kinds, strict=True))
+    lent = (running("a2", 1, lender="b", state=JobState.SUSPENDED), running("a3", 2, lender="b"))
+    owners = (replace(OWNER, gpus=16, gpu_type="A100", priority=1), replace(OWNER, id="b3", run_id="b3"))
+    queues = (QUEUES[0], Queue(name="b", quota_gpus=24))
+    cluster = Cluster(at=NOW, backend="b", nodes=nodes, jobs=(*lent, *owners), queues=queues)
+    kept = (held("b2", "n0", 8),)
+    found = answers(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, reservations=kept, supports=("preempt",)))
+    assert [one.job for one in found if isinstance(one, Preempt)] == ["a3"]
 
 
 def test_a_borrower_half_on_a_node_that_takes_no_work_is_stopped_like_any_other() -> None:
