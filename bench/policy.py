@@ -35,7 +35,7 @@ from policies.lending import Problem, best, greedy
 from policies.placing import Floor
 from policies.preempt import PreemptPolicy
 from policies.rebalance import Rule
-from policies.victims import cheapest, fits, free_gpus
+from policies.victims import Room, cheapest, fits, free_gpus
 
 NOW = 1e9
 WIDE = {
@@ -189,7 +189,7 @@ def optimum(count: int, seed: int) -> list[dict[str, Any]]:
             continue
         sets = chain.from_iterable(combinations(victims, k) for k in range(1, len(victims) + 1))
         costs = [sum(v.lost_gpu_s for v in some) for some in sets if enough(some)]
-        chosen = cheapest(waiting, victims, free, cluster)
+        chosen = cheapest(Room.of(waiting, free, cluster), victims)
         if not costs or chosen is None:
             assert not costs
             assert chosen is None

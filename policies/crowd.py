@@ -16,6 +16,11 @@ from policies.cores import Left
 from policies.victims import Room, Victim, free_gpus, with_leaving
 
 
+def shape(job: Job) -> tuple[object, ...]:
+    """What decides where a job fits: of a thousand that wait, most ask for the same."""
+    return job.gpus, job.gpu_type, job.cpu_cores, job.memory_bytes
+
+
 @dataclass(frozen=True)  # no slots: cached_property needs a place to keep
 class Space:
     """Size, free GPUs and cores of the nodes of one type, for whatever job asks."""
@@ -39,7 +44,11 @@ class Space:
     def enough(self, job: Job) -> bool:
         """As `Room.enough`; node by node only where the GPUs suffice."""
         gpus = self._most >= job.gpus - 1e-9 if self._largest >= job.gpus else self._whole >= job.gpus
-        return gpus and Room(job, self.sizes, self.free, self.left).enough()
+        return gpus and self.room(job).enough()
+
+    def room(self, job: Job) -> Room:
+        """The same as room for one job."""
+        return Room(job, self.sizes, self.free, self.left)
 
 
 class Crowd:
@@ -73,9 +82,13 @@ class Crowd:
         key = ("without", self._owner(job), job.gpu_type, str(job.priority))
         if key not in self._spaces:
             soon = self.soon(job)
-            gone = Room(job, soon.sizes, soon.free, soon.left).after(victims)
+            gone = soon.room(job).after(victims)
             self._spaces[key] = Space(gone.sizes, gone.free, gone.left)
         return self._spaces[key]
+
+    def alike(self, job: Job) -> tuple[object, ...]:
+        """Who agrees in this fits where the job fits, and for the same victims."""
+        return self._owner(job), job.priority, *shape(job)
 
     def _owner(self, job: Job) -> str:
         return job.id if job.id in self._owners else ""

@@ -64,6 +64,7 @@ class PreemptPolicy:
         if not waiting:
             return
         crowd, stoppable, by_priority = Crowd(snapshot), self.stoppable(snapshot), dict[int, list[Victim]]()
+        limits, vain = Limits.from_settings(snapshot.limits, "snapshot"), dict[tuple[object, ...], str]()
         for job in sorted(waiting, key=lambda job: (-job.priority, job.submitted_at, job.id)):
             if crowd.now(job).enough(job):
                 yield f"{job.id}: fits without stopping anyone"
@@ -71,14 +72,16 @@ class PreemptPolicy:
             if crowd.soon(job).enough(job):  # a slow drain is waited for: more victims would not make it faster
                 yield f"{job.id}: fits once those that are stopping have left"
                 continue
+            if told := vain.get(crowd.alike(job)):
+                yield f"{job.id}: {told}; nobody is"
+                continue
             victims = by_priority.setdefault(job.priority, self._outranked(stoppable, job))
             enough = crowd.without(job, victims).enough(job)
-            chosen = cheapest(job, victims, crowd.coming(job), snapshot.cluster) if enough else None
-            if chosen is None:
-                yield f"{job.id}: would not fit whoever may be stopped; nobody is"
-                continue
-            if over := beyond(chosen, Limits.from_settings(snapshot.limits, "snapshot")):
-                yield f"{job.id}: {over}; nobody is"
+            chosen = cheapest(crowd.soon(job).room(job), victims) if enough else None
+            told = "would not fit whoever may be stopped" if chosen is None else beyond(chosen, limits)
+            if chosen is None or told:
+                vain[crowd.alike(job)] = told
+                yield f"{job.id}: {told}; nobody is"
                 continue
             wishes = list(steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule))
             yield from wishes
@@ -86,6 +89,7 @@ class PreemptPolicy:
                 return
             stoppable = [victim for victim in stoppable if victim not in chosen]
             by_priority.clear()
+            vain.clear()
 
     def victims(self, snapshot: Snapshot, waiting: Job) -> list[Victim]:
         """Who may be stopped for `waiting`, by name; priority and guarantees are hard, cost only orders within them."""

@@ -21,6 +21,7 @@ from aiops.decide.limits import Limits
 from aiops.decide.request import mode_for
 from aiops.model import Cluster, Job, Query
 from aiops.snapshot import Need, Snapshot
+from policies.crowd import shape
 from policies.handshake import Terms, proven, requests
 from policies.lending import Loan, Problem, plan
 from policies.moves import Clearing, defragment, movable, overfull, relieve
@@ -172,8 +173,11 @@ class Rebalance:
                 yield from self._steps(snapshot, clearing, f"{node.name} is overfull: {excess}", (saved, None))
                 return
             yield f"{node.name} is overfull ({excess}), and no few moves that are worth it relieve it"
+        clearings: dict[tuple[object, ...], Clearing | None] = {}
         for job in blocked:
-            clearing = defragment(job, floor, may_move, now)
+            if shape(job) not in clearings:
+                clearings[shape(job)] = defragment(job, floor, may_move, now)
+            clearing = clearings[shape(job)]
             if clearing is None:
                 yield f"{job.id}: entitled, but no few moves free a node for it"
                 continue

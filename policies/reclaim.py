@@ -62,17 +62,20 @@ class Reclaim:
         for job in entitled(cluster, Shares.of(cluster)):
             others = [one for one in holds if one.owner.removeprefix("job/") != job.id]
             open_to = replace(floor, free=less_held(floor.free, job, others))
-            coming = replace(floor, free=leaving(open_to.free, cluster))
-            nodes = open_to.place(job)
-            if nodes is None and (nodes := coming.place(job)) is not None:
-                yield f"{job.id}: starts once those that are stopping have left"
-            if nodes is not None:
+            if (nodes := open_to.place(job)) is not None:
                 floor.take(job, nodes)  # the cluster starts it by itself
                 holds = others  # what is held for it is on the floor as its own from here on
                 continue
-            chosen = cheapest(job, borrowers, coming.free, cluster, coming.left)
+            coming = replace(floor, free=leaving(open_to.free, cluster))
+            if (nodes := coming.place(job)) is not None:
+                floor.take(job, nodes)
+                holds = others
+                yield f"{job.id}: starts once those that are stopping have left"
+                continue
+            room = Room(job, coming.of_type(job.gpu_type), coming.free, coming.left)
+            chosen = cheapest(room, borrowers)
             if chosen is None:
-                yield from self._stuck(snapshot, job, coming, gone)
+                yield from self._stuck(snapshot, room, gone)
                 continue
             borrowers, holds = [one for one in borrowers if one not in chosen], others
             freed = [left for one in chosen for left in one.jobs]
@@ -84,15 +87,13 @@ class Reclaim:
             floor.take(job, open_to.place(job) or tuple(sorted(emptied)))
             yield from steps(snapshot, Case(self.name, job, chosen, _why(job, chosen)), self.rule)
 
-    def _stuck(self, snapshot: Snapshot, job: Job, coming: Floor, gone: Sequence[Job]) -> Iterator[Decision | str]:
+    def _stuck(self, snapshot: Snapshot, room: Room, gone: Sequence[Job]) -> Iterator[Decision | str]:
         """Who has not answered for long is asked again; for people, who is in the way. What nobody lent is not my matter."""
         lent = [one for one in snapshot.cluster.jobs if one.lender and one.state in STAYING and one not in gone]
-        room = Room.of(job, coming.free, snapshot.cluster, coming.left)
         if not lent or not room.after([Victim(tuple(lent), 0.0)]).enough():
             return
-        told = (
-            f"{job.id}: entitled, but {', '.join(one.id for one in lent)} in its way cannot be stopped: no checkpoint is proven"
-        )
+        names = ", ".join(one.id for one in lent)
+        told = f"{room.job.id}: entitled, but {names} in its way cannot be stopped: no checkpoint is proven"
         for one in lent:
             asked = one.checkpoint_requested_at
             quiet = asked is not None and snapshot.now - asked > self.rule.patience_cap_s

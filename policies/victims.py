@@ -104,14 +104,11 @@ class Room:
     left: Left
 
     @classmethod
-    def of(cls, job: Job, free: Mapping[str, float], cluster: Cluster, left: Left | None = None) -> Room:
-        """Room for `job` given the free GPUs per node, and what is left beside them if that is not what the cluster shows.
-
-        Nodes without a GPU of its type do not count.
-        """
+    def of(cls, job: Job, free: Mapping[str, float], cluster: Cluster) -> Room:
+        """Room for `job` given the free GPUs per node; nodes without a GPU of its type do not count."""
         sizes = {n.name: sum(g.healthy for g in n.gpus if job.gpu_type in ("", g.model)) for n in cluster.nodes}
         usable = {name: size for name, size in sizes.items() if size > 0 and name in free}
-        return cls(job, usable, {name: free[name] for name in usable}, unused(cluster) if left is None else left)
+        return cls(job, usable, {name: free[name] for name in usable}, unused(cluster))
 
     @property
     def one_node(self) -> bool:
@@ -151,17 +148,13 @@ def fits(job: Job, free: Mapping[str, float], cluster: Cluster) -> bool:
     return Room.of(job, free, cluster).enough()
 
 
-def cheapest(
-    job: Job, victims: Sequence[Victim], free: Mapping[str, float], cluster: Cluster, left: Left | None = None
-) -> tuple[Victim, ...] | None:
-    """The set of victims of least total loss after which `job` fits, or None. Exact up to `SEARCH` sets, then greedy.
+def cheapest(room: Room, victims: Sequence[Victim]) -> tuple[Victim, ...] | None:
+    """The set of victims of least total loss after which the room's job fits, or None. Exact up to `SEARCH` sets, then greedy.
 
-    `free` and `left` as in `Room.of`.
     Sets are generated in order of their cost (Lawler's scheme on sorted items), so the first that suffices is the optimum;
     ties go by name, so that replay is exact.
     """
     ranked = sorted(victims, key=lambda victim: (victim.lost_gpu_s, victim.name))
-    room = Room.of(job, free, cluster, left)
     if not ranked or not room.after(ranked).enough():
         return None
     one_node, whole = room.one_node, room.whole()

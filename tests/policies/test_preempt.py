@@ -1,5 +1,6 @@
 """Preemption: least loss by optimum, nobody without a proof, nobody if it would not help, gangs whole."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, combinations
 from typing import Any
@@ -15,7 +16,7 @@ from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Reservation, SeriesKey, Service
 from aiops.snapshot import Snapshot
 from policies.preempt import PreemptPolicy
-from policies.victims import Victim, cheapest, fits, free_gpus
+from policies.victims import Room, Victim, cheapest, fits, free_gpus
 
 NOW = 1e9
 GPUS = tuple(Gpu(uuid=f"g{i}", index=i) for i in range(8))
@@ -151,6 +152,23 @@ def test_what_the_limits_will_never_allow_is_not_begun_and_keeps_nobody_waiting(
         if isinstance(one.decision.action, Preempt) and one.permitted
     ]
     assert sorted(stops) == jobs
+
+
+def test_who_asks_for_the_same_in_vain_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand may wait for what the limits will never allow: the search for victims takes a twentieth of a second each."""
+    looks: list[int] = []
+
+    def counted(room: Room, victims: Sequence[Victim]) -> tuple[Victim, ...] | None:
+        looks.append(room.job.gpus)
+        return cheapest(room, victims)
+
+    monkeypatch.setattr("policies.preempt.cheapest", counted)
+    many = [replace(WAITING, id=f"w{i}", run_id="w", gpus=16 + 8 * (i == 9)) for i in range(10)]
+    notes = answers(replace(seen(*FULL, *many, waiting=replace(WAITING, gpus=16)), limits={"gpus": 8, "approve_gpus": 8}))
+    assert looks == [16, 24]
+    assert len(notes) == 11 and notes[0] == "vip: 16 GPUs would have to be stopped, 8 may be; nobody is"
+    assert all(note.partition(": ")[2] == notes[0].partition(": ")[2] for note in notes[:-1])
+    assert notes[-1] == "w9: 24 GPUs would have to be stopped, 8 may be; nobody is"
 
 
 def test_a_protected_job_protects_nobody_else_of_its_name() -> None:
@@ -303,7 +321,7 @@ def test_the_choice_is_the_brute_forced_optimum(sizes: list[tuple[int, int, int]
         return
     subsets = chain.from_iterable(combinations(victims, k) for k in range(1, len(victims) + 1))
     costs = [sum(v.lost_gpu_s for v in some) for some in subsets if fits(waiting, after(some), cluster)]
-    chosen = cheapest(waiting, victims, free, cluster)
+    chosen = cheapest(Room.of(waiting, free, cluster), victims)
     assert (chosen is None) == (not costs)
     if chosen is not None:
         assert sum(v.lost_gpu_s for v in chosen) == pytest.approx(min(costs))
@@ -345,7 +363,7 @@ def test_with_cores_too_the_choice_starts_the_job_and_is_the_optimum(
     costs = [sum(v.lost_gpu_s for v in some) for some in ways if starts({v.name for v in some})]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("policies.victims.SEARCH", search)
-        chosen = cheapest(waiting, victims, free_gpus(cluster), cluster)
+        chosen = cheapest(Room.of(waiting, free_gpus(cluster), cluster), victims)
     assert (chosen is None) == (not costs)
     if chosen is not None:
         assert starts({v.name for v in chosen})

@@ -8,7 +8,7 @@ from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node
 from aiops.snapshot import Snapshot
 from policies.handshake import Case, steps
 from policies.preempt import PreemptPolicy, _why
-from policies.victims import cheapest, fits, free_gpus, with_leaving
+from policies.victims import Room, cheapest, fits, free_gpus, with_leaving
 
 NOW = 1e9
 
@@ -63,7 +63,7 @@ def one_by_one(seen: Snapshot) -> Iterator[object]:
     for one in sorted(waiting, key=lambda job: (-job.priority, job.submitted_at, job.id)):
         free = free_gpus(cluster)
         coming = with_leaving(free, one, seen)
-        chosen = cheapest(one, policy.victims(seen, one), coming, cluster)
+        chosen = cheapest(Room.of(one, coming, cluster), policy.victims(seen, one))
         if fits(one, free, cluster):
             yield f"{one.id}: fits without stopping anyone"
         elif fits(one, coming, cluster):

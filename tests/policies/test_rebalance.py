@@ -44,6 +44,7 @@ from aiops.model import (
 )
 from aiops.snapshot import Snapshot, query_id
 from policies.lending import Loan, Problem, best, greedy, solve
+from policies.moves import Clearing, defragment
 from policies.placing import Floor
 from policies.rebalance import Rebalance, Rule
 
@@ -316,6 +317,24 @@ def test_who_was_evicted_as_often_as_the_limits_allow_is_not_moved() -> None:
     for limits in ({"evictions_per_day": 1}, {"scopes": {"rebalance": ["job/other"]}}):
         (note,) = answers(seen(*jobs, limits=limits))
         assert note == "a3: entitled, but no few moves free a node for it"
+
+
+def test_who_asks_for_the_same_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four hundred blocked jobs on a thousand nodes: each look takes a quarter of a second."""
+    looks: list[str] = []
+
+    def counted(waiting: Job, *given: Any) -> Clearing | None:
+        looks.append(waiting.id)
+        return defragment(waiting, *given)
+
+    monkeypatch.setattr("policies.rebalance.defragment", counted)
+    small = {"gpus": 4, "protected": True}
+    blocked = [queued(f"a{i}", 8 - (i == 9), waited=3000.0 - i) for i in range(3, 10)]
+    filler = running("b1", "n2 n3", 16, "b", protected=True)
+    queues = (replace(QUEUES[0], quota_gpus=99), QUEUES[1])
+    notes = answers(seen(running("a1", "n0", **small), running("a2", "n1", **small), filler, *blocked, queues=queues))
+    assert looks == ["a3", "a9"]
+    assert notes == [f"a{i}: entitled, but no few moves free a node for it" for i in range(3, 10)]
 
 
 def test_nobody_is_moved_before_a_checkpoint_was_asked_for_and_given() -> None:
