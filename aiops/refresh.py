@@ -72,7 +72,7 @@ class Refresher:
         self.drawings = Drawings(self.plan, RETRY_S)
         self._learn_at, self._trouble = -np.inf, ""
         self._said: dict[Place, Said] = {}
-        self._accepted: frozenset[str] = frozenset()
+        self._accepted: frozenset[str] | None = None
         self._earlier: list[tuple[float, dict[str, Forecast]]] = []
         self.past = Past(shelf, self.plan)
         self.departed: tuple[Finding, ...] = ()
@@ -80,8 +80,10 @@ class Refresher:
     def forecasts(self, now: float, queries: Sequence[Query]) -> tuple[Forecast, ...]:
         """Forecast every series the queries find (windows and steps are the plan's), store the rows and return them."""
         grids = self.past.grids(now, queries)
+        if self._accepted is None:  # the choice of the daemon before
+            self._accepted = accepted(self.shelf.forecasts(now - FORESEEN_S))
         made = keep_choice(self.refresh(grids), self._accepted)
-        self._accepted = frozenset(f.target for f in made if f.refused is None)
+        self._accepted = accepted(made)
         self.shelf.put_forecasts(made)
         self.departed = self._departures(grids, made, now)
         return made
@@ -202,6 +204,11 @@ def opened(model: Model) -> Learnt:
     """What `learn_panel` made, in this process; only ever our own bytes, which were never on disk."""
     learnt: Learnt = pickle.loads(model)  # noqa: S301
     return learnt
+
+
+def accepted(made: Sequence[Forecast]) -> frozenset[str]:
+    """Targets whose forecast may be acted upon."""
+    return frozenset(f.target for f in made if f.refused is None)
 
 
 def keep_choice(made: Sequence[Forecast], accepted: frozenset[str]) -> tuple[Forecast, ...]:

@@ -124,6 +124,9 @@ class Shelf:
     def put_forecasts(self, forecasts):
         pass
 
+    def forecasts(self, made_since=0.0):
+        return ()
+
 
 class Here:
     """Tasks in this process."""

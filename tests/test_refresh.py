@@ -38,6 +38,9 @@ class Shelf:
     def put_forecasts(self, forecasts):
         self.forecasts_put += forecasts
 
+    def forecasts(self, made_since=0.0):
+        return tuple({one.target: one for one in self.forecasts_put if one.made_at >= made_since}.values())
+
     def put_findings(self, at, findings):
         self.findings_put.append((at, tuple(findings)))
 
@@ -349,6 +352,24 @@ def test_admission_does_not_flap(was, skill, coverage, acts):
     )
     (kept,) = keep_choice([made], frozenset({"t"} if was else ()))
     assert (kept.refused is None) is acts
+
+
+@pytest.mark.parametrize(("age_s", "acts"), [(600.0, True), (7200.0, False)])
+def test_a_daemon_that_starts_again_keeps_the_choice_of_the_one_before(monkeypatch, age_s, acts):
+    # Given a forecast that was acted upon, lately or long ago, and one now that is a little worse than it must be to begin with
+    shelf, barely = Shelf(), replace(rising_forecast(), skill=0.01, coverage=0.9)
+    shelf.put_forecasts([replace(barely, made_at=NOW - age_s)])
+    # When another daemon refreshes, then it stays so only if it was so lately
+    refresher = Refresher(shelf, PLAN, executor=Here())
+    monkeypatch.setattr(refresher, "refresh", lambda grids: (barely,))
+    (made,) = refresher.forecasts(NOW, ASKS)
+    assert (made.refused is None) is acts
+
+
+def rising_forecast() -> Forecast:
+    return Forecast(
+        target=str(KEY), made_at=NOW, times=np.array([NOW + 300]), quantiles=np.ones(1) / 2, values=np.ones((1, 1)), model="m"
+    )
 
 
 class Judge:

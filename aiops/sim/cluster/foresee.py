@@ -17,6 +17,7 @@ from aiops.refresh import Refresher
 from aiops.sim.cluster.backend import ARRIVALS, IN_FLIGHT, POOL_DEMAND, SCRAPE_S, load_key
 from aiops.sim.cluster.drive import Progress, Stage
 from aiops.sim.cluster.shelf import SimStore
+from aiops.workers import attempt
 
 MINUTE = 60 // SCRAPE_S
 
@@ -26,18 +27,10 @@ class Here:
 
     def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], timeout_s: float) -> list[tuple[Any, str]]:
         """See `refresh.Executor.run`; time is virtual, so nothing is late."""
-        return [attempt(work, task) for task in tasks]
+        return [attempt(work, *task) for task in tasks]
 
     def close(self) -> None:
         """See `refresh.Executor.close`: there is nothing to end."""
-
-
-def attempt(work: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, str]:
-    """What the work gave, or why it gave nothing."""
-    try:
-        return work(*task), ""
-    except Exception as error:  # the wall around a worker: it may raise anything
-        return None, f"fit failed: {type(error).__name__}"
 
 
 class Past(SimStore):
