@@ -57,11 +57,14 @@ def capacity(cluster: Cluster) -> defaultdict[str, float]:
 
 
 def kept(cluster: Cluster) -> defaultdict[str, float]:
-    """GPUs by pool of what runs on cordoned nodes: it asks for no other place. What a draining node has, does."""
+    """GPUs by pool of what runs on cordoned nodes: it asks for no other place. What a draining node has, does.
+
+    Of a service only the replicas that are ready are known to be somewhere.
+    """
     pool_of = {node.name: node.pool for node in cluster.nodes if node.state is NodeState.CORDONED}
     found: defaultdict[str, float] = defaultdict(float)
     on = [(job.gpus, job.nodes) for job in holding(cluster)]
-    on += [(max(one.replicas, one.ready) * one.gpus_per_replica, one.nodes) for one in cluster.services]
+    on += [(one.ready * one.gpus_per_replica, one.nodes) for one in cluster.services]
     for gpus, names in on:
         for name in names:
             if gpus and name in pool_of:

@@ -166,8 +166,10 @@ class Rebalance:
         most = min(self.rule.evictions_per_day, limits.evictions_per_day)
         able = movable(cluster, now, self.rule.min_runtime_s, most)
         may_move = [job for job in able if limits.covers(self.name, f"job/{job.id}")]
-        for node, jobs, excess in overfull(cluster):
-            clearing = relieve(node, jobs, may_move, floor, now)
+        crowded = overfull(cluster)
+        elsewhere = floor.without({node.name for node, _, _ in crowded})  # nobody is moved from one to another
+        for node, jobs, excess in crowded:
+            clearing = relieve(node, jobs, may_move, elsewhere, now)
             saved = sum(job.gpus for job in jobs) * self.rule.horizon_s
             if clearing and saved / max(clearing.disruption, 1.0) >= self.rule.worth:
                 yield from self._steps(snapshot, clearing, f"{node.name} is overfull: {excess}", (saved, None))

@@ -158,6 +158,17 @@ def test_work_on_a_cordoned_node_asks_for_no_node(
     assert (done.nodes if isinstance(done, ScalePool) else None) == nodes
 
 
+def test_replicas_that_wait_for_a_node_are_not_taken_to_run_on_a_cordoned_one() -> None:
+    """Two of sixteen replicas run, one of them on the cordoned node: the others need two nodes, not one."""
+    web = Service(
+        name="web", uid="w", version="1", pool="p", replicas=16, ready=2, min_replicas=1, max_replicas=16,
+        load=SeriesKey.of("load"), target=1.0, gpus_per_replica=1, nodes=("n0", "n1"),
+    )  # fmt: skip
+    world = cluster(node(0), node(1, state=NodeState.CORDONED), services=(web,))
+    done = action(seen(world, flat(16.0)))
+    assert isinstance(done, ScalePool) and done.nodes == 3, "two that take work, and the cordoned one"
+
+
 def test_work_that_has_just_ended_on_a_cordoned_node_buys_none() -> None:
     """The newest sample is a cycle older than the picture and still counts it."""
     world = cluster(*TWO, node(2, state=NodeState.CORDONED), jobs=THREE_BUSY[:2])

@@ -355,6 +355,13 @@ def test_overfull_nodes_are_relieved_of_the_cheapest_job_that_suffices() -> None
     assert "80 cores asked of 64" in decisions[0].reason
 
 
+def test_nobody_is_moved_onto_another_overfull_node() -> None:
+    """It has GPUs to spare, and even fewer cores: next time its jobs would come back."""
+    nodes = (node(0, cpu_cores=64.0), node(1, cpu_cores=64.0), *(node(i, cpu_cores=64.0, gpus=()) for i in (2, 3)))
+    jobs = [running(f"{n}{i}", n, 2, cpu_cores=40.0) for n in ("n0", "n1") for i in range(2)]
+    assert [one for one in answers(seen(*jobs, nodes=nodes)) if not isinstance(one, str)] == []
+
+
 def test_long_idle_gpus_are_named_and_nothing_is_done_to_their_job() -> None:
     policy = Rebalance()
     (need,) = policy.needs(seen().cluster)
