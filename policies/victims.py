@@ -118,12 +118,20 @@ class Room:
     def usable(self, name: str) -> int:
         """GPUs of a node for a job on whole nodes: all of them or none."""
         size = self.sizes[name]
-        empty = self.free[name] >= size - 1e-9
-        return size if empty and carries(self.left, name, self.job, min(1.0, size / self.job.gpus)) else 0
+        return size if self.free[name] >= size - 1e-9 and self._carries(name) else 0
 
     def alone(self, name: str) -> bool:
         """Whether the job fits on this node."""
-        return self.free[name] >= self.job.gpus - 1e-9 and carries(self.left, name, self.job)
+        return self.free[name] >= self.job.gpus - 1e-9 and self._carries(name)
+
+    def _carries(self, name: str) -> bool:
+        """Whether a node has the cores and memory for as much of the job as its GPUs are for."""
+        return carries(self.left, name, self.job, min(1.0, self.sizes[name] / self.job.gpus))
+
+    def lacks(self, victim: Victim) -> bool:
+        """Whether a victim has anything that the job needs: GPUs of a node that suits it, or cores that are short there."""
+        here = ((job, name) for job in victim.jobs for name in job.nodes if name in self.sizes)
+        return any(job.gpus > 0 or not self._carries(name) for job, name in here)
 
     def whole(self) -> int:
         """GPUs on nodes that are entirely free."""
@@ -154,7 +162,8 @@ def cheapest(room: Room, victims: Sequence[Victim]) -> tuple[Victim, ...] | None
     Sets are generated in order of their cost (Lawler's scheme on sorted items), so the first that suffices is the optimum;
     ties go by name, so that replay is exact.
     """
-    ranked = sorted(victims, key=lambda victim: (victim.lost_gpu_s, victim.name))
+    useful = (victim for victim in victims if room.lacks(victim))
+    ranked = sorted(useful, key=lambda victim: (victim.lost_gpu_s, victim.name))
     if not ranked or not room.after(ranked).enough():
         return None
     one_node, whole = room.one_node, room.whole()

@@ -207,6 +207,25 @@ def test_a_job_without_gpus_that_holds_the_cores_goes_and_nothing_is_held_of_wha
     assert (admission.decision.action.job, admission.denied) == ("hog", None)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("cpu", id="on nodes without GPUs"),
+        pytest.param("n2", id="beside GPUs, where nobody lacks the cores"),
+    ],
+)
+def test_many_jobs_that_could_not_help_do_not_hide_who_loses_least(where: str) -> None:
+    """Each costs no GPU-second: sets of them alone would use up the search, and two runs would go instead of one."""
+    nodes = (
+        *(replace(node, cpu_cores=64.0) for node in NODES),
+        replace(NODES[0], name="cpu", uid="cpu", gpus=(), cpu_cores=64.0),
+    )
+    many = [running(f"x{i:02d}", (where,), 0, cpu_cores=1.0) for i in range(20)]
+    runs = (running("a", 0, 4, 100.0), running("b", 0, 4, 100.0), running("c", 1, 8, 90.0), running("d", 2, protected=True))
+    cluster = Cluster(at=NOW, backend="b", nodes=nodes, jobs=(*runs, *many, replace(WAITING, cpu_cores=4.0)))
+    assert stopped(Snapshot(id="c", now=NOW, epoch=1, cluster=cluster, supports=("preempt",))) == ["c"]
+
+
 def test_nobody_is_stopped_in_vain_where_cores_would_still_be_lacking() -> None:
     """GPUs alone start nothing; a job on the node that may not go keeps the cores (policy.md 20)."""
     nodes = tuple(replace(node, cpu_cores=64.0) for node in NODES)
