@@ -129,6 +129,7 @@ def _pragmas(writes: bool) -> tuple[str, ...]:
 
 def _postgres_engine(url: URL) -> Engine:
     engine = create_engine(url, pool_size=5, max_overflow=15, pool_pre_ping=True, connect_args={"timeout": 10})
+    engine.dialect.use_insertmanyvalues_wo_returning = True  # pg8000 asks the server row by row, while all writers wait
 
     def connect(connection: object, _: object) -> None:
         cursor = connection.cursor()  # type: ignore[attr-defined]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from aiops.codec import pack, unpack
 from aiops.model import Finding, Forecast
 from aiops.store import schema
 from aiops.store.database import Database
+from aiops.store.sealing import portions
 
 
 class SqlRecords:
@@ -27,7 +28,8 @@ class SqlRecords:
         latest = {row["target"]: row for row in sorted(rows, key=itemgetter("made_at"))}
         with self._db.write() as connection:
             connection.execute(insert(schema.forecast), rows)
-            connection.execute(delete(newest).where(newest.c.target == bindparam("of")), [{"of": target} for target in latest])
+            for some in portions(list(latest)):
+                connection.execute(delete(newest).where(newest.c.target.in_(some)))
             connection.execute(insert(newest), list(latest.values()))
 
     def forecasts(self, made_since: float = 0.0) -> tuple[Forecast, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
@@ -21,6 +21,7 @@ from aiops.store.head import Head, merged
 from aiops.store.intake import block_start
 
 Columns = list[tuple[Floats, Floats]]
+Id = TypeVar("Id")
 GRACE_S = 600.0  # an agent that lost its network for ten minutes still finds its block open
 _IN_ONE_QUERY = 10_000  # numbers in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535
 _axis, _chunk = schema.axis.c, schema.chunk.c
@@ -113,6 +114,6 @@ def _write(connection: Connection, block: float, columns: dict[int, tuple[bytes,
     connection.execute(insert(chunk), rows)
 
 
-def portions(ids: Sequence[int]) -> Iterable[Sequence[int]]:
-    """Numbers in lists that one query can take."""
+def portions(ids: Sequence[Id]) -> Iterable[Sequence[Id]]:
+    """Ids in lists that one query can take."""
     return (ids[at : at + _IN_ONE_QUERY] for at in range(0, len(ids), _IN_ONE_QUERY))

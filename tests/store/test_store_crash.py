@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from aiops.action import EntryState, OrderKind
 from aiops.errors import Fenced, Permanent, Temporary
@@ -20,7 +20,7 @@ from aiops.settings import Settings
 from aiops.snapshot import Decided
 from aiops.store.opening import open_store
 from aiops.store.sql import SqlStore
-from aiops.testing.examples import T0, admission, gpu, message, order, snapshot
+from aiops.testing.examples import T0, admission, forecast, gpu, message, order, snapshot
 
 # Appends and records for ever, and says after each that it was acknowledged. Samples are 20 minutes apart: sealing is hit too.
 WRITER = """
@@ -29,7 +29,7 @@ from aiops.model import Batch
 from aiops.settings import Settings
 from aiops.snapshot import Decided
 from aiops.store.opening import open_store
-from aiops.testing.examples import T0, admission, gpu, message, snapshot
+from aiops.testing.examples import T0, admission, forecast, gpu, message, snapshot
 
 first, url = int(sys.argv[1]), sys.argv[2]
 store = open_store(url, Settings())
@@ -119,6 +119,19 @@ def test_a_writer_that_stands_still_does_not_hold_up_its_successor(postgres: obj
     assert next_one.entries(0.0) == ()
     stuck.close()
     next_one.close()
+
+
+def test_a_server_is_not_asked_forecast_by_forecast_while_all_other_writers_wait(postgres: object) -> None:
+    # Given many forecasts in a store on a server
+    store, one_by_one = open_store(postgres.fresh(), Settings()), list[str]()  # type: ignore[attr-defined]
+    event.listen(store._db._writer, "do_executemany", lambda cursor, sql, rows, context: one_by_one.append(sql))
+    store.put_forecasts([forecast(f"t{i}", T0) for i in range(1500)])
+    # When newer ones take their place, then in a few statements, and all of them
+    store.put_forecasts([forecast(f"t{i}", T0 + 300) for i in range(1500)])
+    assert one_by_one == []
+    assert [one.made_at for one in store.forecasts()] == [T0 + 300] * 1500
+    assert len(store.forecast_history("t7", T0, T0 + 300)) == 2
+    store.close()
 
 
 def next_one_epoch(store: SqlStore) -> int | None:
