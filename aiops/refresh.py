@@ -81,7 +81,7 @@ class Refresher:
         """Forecast every series the queries find (windows and steps are the plan's), store the rows and return them."""
         grids = self.past.grids(now, queries)
         if self._accepted is None:  # the choice of the daemon before
-            self._accepted = accepted(self.shelf.forecasts(now - FORESEEN_S))
+            self._accepted = accepted([one for one in self.shelf.forecasts(now - FORESEEN_S) if one.made_at <= now])
         made = keep_choice(self.refresh(grids), self._accepted)
         self._accepted = accepted(made)
         self.shelf.put_forecasts(made)

@@ -354,9 +354,10 @@ def test_admission_does_not_flap(was, skill, coverage, acts):
     assert (kept.refused is None) is acts
 
 
-@pytest.mark.parametrize(("age_s", "acts"), [(600.0, True), (7200.0, False)])
+@pytest.mark.parametrize(("age_s", "acts"), [(600.0, True), (7200.0, False), (-30 * 86400.0, False)])
 def test_a_daemon_that_starts_again_keeps_the_choice_of_the_one_before(monkeypatch, age_s, acts):
-    # Given a forecast that was acted upon, lately or long ago, and one now that is a little worse than it must be to begin with
+    # Given a forecast that was acted upon, lately, long ago or nobody knows when (a clock ran ahead), and one now that is a
+    # little worse than it must be to begin with
     shelf, barely = Shelf(), replace(rising_forecast(), skill=0.01, coverage=0.9)
     shelf.put_forecasts([replace(barely, made_at=NOW - age_s)])
     # When another daemon refreshes, then it stays so only if it was so lately

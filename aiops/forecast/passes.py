@@ -49,10 +49,9 @@ def passes(series: Sequence[Series], origins: Sequence[float], ask: Ask) -> list
     """The passes that answer `ask` from all origins; who has not begun by an origin goes along, unheard, with the finest."""
     known = [one.times[np.isfinite(one.values)] for one in series]
     found: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], Pass] = {}
-    for origin in sorted(set(origins)):
-        reach = int(
-            (origin - min(origins)) / (MAX_POINTS / 2 * ask.step_s)
-        )  # within one grid, which ends at the last of a pass
+    ascending = sorted(set(origins))
+    for origin in ascending:
+        reach = int((origin - ascending[0]) / (MAX_POINTS / 2 * ask.step_s))  # one grid holds it: that ends at a pass's last
         begun = [times[: np.searchsorted(times, origin, side="right")] for times in known]
         wide = [steps_apart(times, ask.step_s) for times in begun]
         finest = min((one for one in wide if one), default=0)
