@@ -64,6 +64,16 @@ def silent(job: Job, now: float, terms: Terms) -> bool:
     return now - heard > patience
 
 
+def unsound(job: Job, snapshot: Snapshot, terms: Terms) -> bool:
+    """Its newest answer is wrong, and so was the one before it: another victim is looked for, until a while has passed."""
+    proof = job.checkpoint
+    if proof is None or proof.verified or proof.reading or not answered(job):
+        return False
+    acts = (one.admission for one in snapshot.history if snapshot.now - one.admission.at <= terms.patience_cap_s)
+    asks = (one.decision.action for one in acts if isinstance(one.decision.action, RequestCheckpoint))
+    return sum(ask.job == job.id and ask.run_id == job.run_id for ask in asks) > 1
+
+
 def proven(job: Job, now: float, terms: Terms) -> bool:
     """A verified checkpoint by this very run, newer than the last request, fresh, and read just now."""
     proof = job.checkpoint

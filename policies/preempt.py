@@ -25,7 +25,7 @@ from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
 from policies.cores import STAYING
 from policies.crowd import Crowd
-from policies.handshake import Case, Terms, lost, silent, steps
+from policies.handshake import Case, Terms, lost, silent, steps, unsound
 from policies.rules import rule_of
 from policies.shares import evicted
 from policies.victims import Victim, cheapest
@@ -112,14 +112,14 @@ class PreemptPolicy:
         most = min(self.rule.evictions_per_day, limits.evictions_per_day)
         open_to = {job.id for job in running if limits.covers(self.name, f"job/{job.id}") and evicted(job, snapshot.now) < most}
         mine = [jobs for jobs in groups.values() if open_to.issuperset(job.id for job in jobs)]
-        whole = [jobs for jobs in mine if all(self._may_stop(job, snapshot.now, floors) for job in jobs)]
+        whole = [jobs for jobs in mine if all(self._may_stop(job, snapshot, floors) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, snapshot.now, usual, self.rule) for job in jobs)) for jobs in whole]
 
-    def _may_stop(self, job: Job, now: float, floors: Mapping[str, float]) -> bool:
-        rule = self.rule
+    def _may_stop(self, job: Job, snapshot: Snapshot, floors: Mapping[str, float]) -> bool:
+        rule, now = self.rule, snapshot.now
         young = job.started_at is None or now - job.started_at < floors.get(job.queue, rule.min_runtime_s)
         able = job.state is JobState.RUNNING and (job.preemptible or job.checkpoint is not None)
-        return able and not (job.protected or young or silent(job, now, self.rule))
+        return able and not (job.protected or young or silent(job, now, rule) or unsound(job, snapshot, rule))
 
 
 def beyond(chosen: Sequence[Victim], limits: Limits) -> str:

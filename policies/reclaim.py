@@ -22,7 +22,7 @@ from aiops.decide.limits import Limits
 from aiops.model import Cluster, Job, JobState
 from aiops.snapshot import Need, Snapshot
 from policies.cores import STAYING
-from policies.handshake import Case, Terms, lost, silent, steps
+from policies.handshake import Case, Terms, lost, silent, steps, unsound
 from policies.placing import Floor
 from policies.rules import rule_of
 from policies.shares import Shares, able, entitled, evicted
@@ -113,12 +113,12 @@ class Reclaim:
         limits, now = Limits.from_settings(snapshot.limits, "snapshot"), snapshot.now
         mine = (job for job in running if limits.covers(self.name, f"job/{job.id}"))
         open_to = {job.id for job in mine if evicted(job, now) < limits.evictions_per_day}
-        whole = [jobs for jobs in groups.values() if all(job.id in open_to and self._may_stop(job, now) for job in jobs)]
+        whole = [jobs for jobs in groups.values() if all(job.id in open_to and self._may_stop(job, snapshot) for job in jobs)]
         return [Victim(tuple(jobs), sum(lost(job, now, usual, self.rule) for job in jobs)) for jobs in whole]
 
-    def _may_stop(self, job: Job, now: float) -> bool:
-        may = job.state is JobState.RUNNING and bool(job.lender) and able(job)
-        return may and not job.protected and not silent(job, now, self.rule)
+    def _may_stop(self, job: Job, snapshot: Snapshot) -> bool:
+        may = job.state is JobState.RUNNING and bool(job.lender) and able(job) and not job.protected
+        return may and not silent(job, snapshot.now, self.rule) and not unsound(job, snapshot, self.rule)
 
 
 def _why(waiting: Job, chosen: Sequence[Victim]) -> str:

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops.action import Decision, Deny, HoldCapacity, Mode, Order, OrderKind, Preempt, RequestCheckpoint
+from aiops.action import (
+    Admission,
+    Decision,
+    Deny,
+    Entry,
+    EntryState,
+    HoldCapacity,
+    Mode,
+    Order,
+    OrderKind,
+    Preempt,
+    RequestCheckpoint,
+)
 from aiops.decide.core import decide
 from aiops.decide.request import plan_hash
 from aiops.errors import ConfigError
@@ -74,6 +86,23 @@ def test_nobody_is_stopped_where_the_job_fits_anyway_or_never_would() -> None:
 def test_who_may_not_be_stopped_is_not(changes: dict[str, Any]) -> None:
     a, b, c = FULL
     assert stopped(seen(a, replace(b, **changes), c)) == ["a"]
+
+
+def test_who_answers_wrong_time_after_time_is_not_chosen() -> None:
+    """Else whoever outranks it waits as long as its disk is full."""
+    a, b, c = FULL
+    wrong = replace(b, checkpoint=replace(b.checkpoint, at=NOW - 5.0, verified=False))  # type: ignore[type-var]
+    ask = Decision(policy="preempt", action=RequestCheckpoint(job=b.id, run_id=b.run_id), reason="r")
+    history = tuple(
+        Entry(
+            admission=Admission(id=f"{ago}", at=NOW - ago, decision=ask), state=EntryState.CONFIRMED, epoch=1,
+            expires_at=NOW, changed_at=NOW - ago,
+        )
+        for ago in (30.0, 60.0)
+    )  # fmt: skip
+    first = [one for one in answers(seen(a, wrong, c)) if not isinstance(one, str)]
+    assert first == [RequestCheckpoint(job="b", run_id=b.run_id)]
+    assert stopped(replace(seen(a, wrong, c), history=history)) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiops.action import Decision, HoldCapacity, Preempt, RequestCheckpoint
+from aiops.action import Admission, Decision, Entry, EntryState, HoldCapacity, Preempt, RequestCheckpoint
 from aiops.errors import ConfigError
 from aiops.model import Checkpoint, Cluster, Gpu, HoldState, Job, JobState, Node, NodeState, Queue, Reservation
 from aiops.snapshot import Snapshot
@@ -117,6 +117,37 @@ def test_who_was_silent_is_asked_again_after_a_while() -> None:
     silent = replace(FULL[1], checkpoint=None, checkpoint_requested_at=NOW - 601.0, started_at=NOW - 9e3)
     found = answers(seen(FULL[0], silent, FULL[2], OWNER))
     assert [one for one in found if not isinstance(one, str)] == [RequestCheckpoint(job="a2", run_id="a2")]
+
+
+def asked(job: str, ago: float) -> Entry:
+    decision = Decision(policy="reclaim", action=RequestCheckpoint(job=job, run_id=job), reason="r")
+    admission = Admission(id=f"{job}-{ago}", at=NOW - ago, decision=decision)
+    return Entry(admission=admission, state=EntryState.CONFIRMED, epoch=1, expires_at=NOW, changed_at=NOW - ago)
+
+
+WRONG = Checkpoint(id="c", run_id="s0", at=NOW - 10.0, read_at=NOW, verified=False)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "history", "job"),
+    [
+        pytest.param(WRONG, (asked("s0", 40.0),), "s0", id="wrong once: asked again"),
+        pytest.param(WRONG, (asked("s0", 40.0), asked("s0", 90.0)), "s1", id="wrong twice: the next is asked"),
+        pytest.param(WRONG, (asked("s0", 40.0), asked("s0", 601.0)), "s0", id="that was long ago: its disk may be well again"),
+        pytest.param(WRONG, (asked("s0", 40.0), asked("s1", 90.0)), "s0", id="another was asked"),
+        pytest.param(
+            replace(WRONG, at=NOW - 301.0, verified=True), (asked("s0", 40.0), asked("s0", 90.0)), "s0", id="old, not wrong"
+        ),
+    ],
+)  # fmt: skip
+def test_who_answers_wrong_time_after_time_does_not_keep_the_owner_waiting(
+    checkpoint: Checkpoint, history: tuple[Entry, ...], job: str
+) -> None:
+    """A run whose disk is full would be asked for ever, and the one beside it, whose checkpoints are sound, never."""
+    cheap = running("s0", 1, 4, lender="b", checkpoint=checkpoint)
+    dear = running("s1", 1, 4, lender="b", checkpoint=None, restart_s=900.0)
+    snapshot = replace(seen(FULL[0], cheap, dear, FULL[2], replace(OWNER, gpus=4)), history=history)
+    assert [one for one in answers(snapshot) if not isinstance(one, str)] == [RequestCheckpoint(job=job, run_id=job)]
 
 
 def test_a_suspended_borrower_is_told_of_and_what_nobody_lent_is_not() -> None:
